@@ -1,0 +1,175 @@
+"""Which fields each noun has: what can be shown, compared in a condition and sorted by, everywhere the same."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
+
+from regwarden.errors import InputError
+
+Noun: TypeAlias = Literal["registry", "repository", "tag", "manifest", "blob"]
+
+
+class FieldType(StrEnum):
+    """How a field's values are written and compared."""
+
+    TEXT = "text"
+    BYTES = "bytes"
+    COUNT = "count"
+    TIME = "time"  # aware UTC
+    DIGEST = "digest"
+    BOOL = "bool"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: ``title`` heads its column, ``help`` is one sentence for people.
+
+    ``is_graph`` marks figures of the last materialised snapshot: they are as old as ``sized_at`` of the registry.
+    """
+
+    name: str
+    type: FieldType
+    title: str
+    help: str
+    is_graph: bool = False
+
+
+def _all_fields() -> dict[str, Field]:
+    text, size, count, time, digest, boolean = FieldType
+    rows = (
+        ("registry", text, "Registry", "Name of the registry."),
+        ("url", text, "URL", "Address of the registry."),
+        ("kind", text, "Kind", "Kind of the registry, for example distribution."),
+        ("repository", text, "Repository", "Name of the repository, without the registry."),
+        ("tag", text, "Tag", "Name of the tag."),
+        ("digest", digest, "Digest", "Digest of the manifest or blob."),
+        ("media_type", text, "Media type", "Media type of the manifest or blob."),
+        ("artifact_type", text, "Artifact type", "Artifact type; empty for images."),
+        ("config_media_type", text, "Config type", "Media type of the config; empty for an index."),
+        ("platform", text, "Platform", "os/architecture[/variant]; those of an index joined by commas."),
+        ("platforms", text, "Platforms", "Every os/architecture[/variant] it has, joined by commas."),
+        ("location", text, "Location", "HOST/REPOSITORY:TAG, as a container runtime wants it."),
+        ("revision", text, "Revision", "Hexadecimal digest of the config, without the algorithm."),
+        ("short_revision", text, "Revision", "The first nine digits of the revision."),
+        ("subject", digest, "Subject", "Digest of the manifest that this one refers to."),
+        ("tags", text, "Tags", "Tags that point to it, joined by commas."),
+        ("state", text, "State", "What the last reading found."),
+        ("crawl_state", text, "Crawl", "How the last crawl ended: complete, partial or failed."),
+        ("repository_count", count, "Repositories", "Number of repositories."),
+        ("tag_count", count, "Tags", "Number of tags."),
+        ("manifest_count", count, "Manifests", "Number of manifests, untagged ones included where known."),
+        ("layer_count", count, "Layers", "Number of layers."),
+        ("problem_count", count, "Problems", "Number of problems that the last crawl met."),
+        ("age_days", count, "Age", "Whole days since it was created."),
+        ("size_bytes", size, "Size", "Size of the document or blob itself."),
+        ("logical_bytes", size, "Logical", "Everything it consists of, each digest once; summed over tags."),
+        ("stored_bytes", size, "Stored", "Distinct content that its tags reach."),
+        ("stored_all_bytes", size, "Stored, all", "Distinct content with what is known to be untagged."),
+        ("exclusive_bytes", size, "Exclusive", "The part of stored that nothing else in the registry needs."),
+        ("shared_bytes", size, "Shared", "The part of stored that something else in the registry needs too."),
+        ("attributed_bytes", size, "Attributed", "Fair share: each blob split among the repositories that hold it."),
+        ("layer_bytes", size, "Layers", "Distinct layers of each tag, summed over tags (gitlab-registry-usage: size)."),
+        ("disk_bytes", size, "On disk", "Layers counted at their first tag only (gitlab-registry-usage: disk_size)."),
+        ("total_size", size, "Total size", "Layers as listed, repeated ones repeated (GitLab's total_size)."),
+        ("crawled_at", time, "Crawled", "When the last crawl ended."),
+        ("sized_at", time, "Sized", "When the snapshot figures were computed."),
+        ("created_at", time, "Created", "When the image was built, by its config; an index takes its newest child's."),
+        ("newest_created_at", time, "Newest", "When the newest of its images was built."),
+        ("first_seen_at", time, "First seen", "When it was first observed."),
+        ("seen_at", time, "Seen", "When it was last observed."),
+        ("tagged_at", time, "Tagged", "Since when the tag points there, at the latest."),
+        ("pushed_at", time, "Pushed", "When the manifest was pushed to the repository; unknown without events."),
+        ("pulled_at", time, "Pulled", "When the manifest was last pulled; unknown without events."),
+        ("verified_at", time, "Verified", "When its existence was last proven."),
+        ("untagged_since", time, "Untagged", "Since when no tag points to it; unknown for one that is tagged."),
+        ("deleted_at", time, "Deleted", "When it was found to be gone."),
+        ("is_index", boolean, "Index", "Whether it lists manifests (multi-arch) rather than layers."),
+    )
+    return {name: Field(name, kind, title, sentence) for name, kind, title, sentence in rows}
+
+
+_ALL: Final = _all_fields()
+
+
+def _choose(names: str, *, graph: str = "", state: str = "") -> Mapping[str, Field]:
+    """The named fields in this order; ``graph`` names those of the snapshot, ``state`` explains the state's values."""
+    chosen = {name: _ALL[name] for name in names.split()}
+    chosen |= {name: replace(_ALL[name], is_graph=True) for name in graph.split()}
+    if state:
+        chosen["state"] = replace(_ALL["state"], help=state)
+    return MappingProxyType(chosen)
+
+
+REGISTRY_FIELDS: Final = _choose(
+    "registry url kind repository_count tag_count manifest_count logical_bytes stored_bytes stored_all_bytes"
+    " layer_bytes disk_bytes crawled_at crawl_state sized_at problem_count"
+)
+REPOSITORY_FIELDS: Final = _choose(
+    "registry repository tag_count manifest_count logical_bytes stored_bytes stored_all_bytes exclusive_bytes"
+    " shared_bytes attributed_bytes layer_bytes disk_bytes state problem_count first_seen_at seen_at"
+    " newest_created_at",
+    graph="exclusive_bytes shared_bytes attributed_bytes disk_bytes",
+    state="What the last crawl read: complete, partial, denied, failed or untagged.",
+)
+TAG_FIELDS: Final = _choose(
+    "registry repository tag digest media_type artifact_type platforms logical_bytes stored_bytes exclusive_bytes"
+    " shared_bytes layer_bytes disk_bytes revision short_revision total_size location created_at age_days"
+    " first_seen_at tagged_at pushed_at pulled_at seen_at verified_at state is_index layer_count",
+    graph="exclusive_bytes shared_bytes disk_bytes",
+    state="ok, dangling (its manifest is missing) or unreadable.",
+)
+MANIFEST_FIELDS: Final = _choose(
+    "registry repository digest media_type artifact_type config_media_type platform size_bytes logical_bytes"
+    " exclusive_bytes total_size revision short_revision subject created_at tags tag_count first_seen_at pushed_at"
+    " untagged_since is_index layer_count",
+    graph="exclusive_bytes",
+)
+BLOB_FIELDS: Final = _choose(
+    "registry repository digest media_type size_bytes state verified_at deleted_at",
+    state="present, missing or unverified.",
+)
+FIELDS: Final[Mapping[Noun, Mapping[str, Field]]] = MappingProxyType(
+    {
+        "registry": REGISTRY_FIELDS,
+        "repository": REPOSITORY_FIELDS,
+        "tag": TAG_FIELDS,
+        "manifest": MANIFEST_FIELDS,
+        "blob": BLOB_FIELDS,
+    }
+)
+
+# The first target that the noun has is meant.
+ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "size": ("logical_bytes", "size_bytes"),
+        "created": ("created_at", "newest_created_at"),
+        "age": ("created_at", "newest_created_at"),
+        "pushed": ("pushed_at",),
+        "pulled": ("pulled_at",),
+        "tagged": ("tagged_at",),
+        "seen": ("seen_at",),
+        "reference": ("location",),
+    }
+)
+
+
+def resolve_field(noun: Noun, text: str) -> Field:
+    """The field that ``text`` names: its name or an alias, hyphens allowed for underscores, in any case.
+
+    ``name`` is the noun's own name. Raises ``InputError`` (code ``unknown-field``) with the nearest name.
+    """
+    fields = FIELDS[noun]
+    name = text.strip().lower().replace("-", "_")
+    targets = (noun,) if name == "name" else (name, *ALIASES.get(name, ()))
+    for target in targets:
+        if target in fields:
+            return fields[target]
+    usable = [alias for alias, names in ALIASES.items() if any(target in fields for target in names)]
+    near = difflib.get_close_matches(name[:80], [*fields, *usable], n=1)
+    hint = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(fields)}."
+    raise InputError(f"{text[:80]!r} is not a field of a {noun}", hint=hint, code="unknown-field")
