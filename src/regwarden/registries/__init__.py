@@ -1,0 +1,1 @@
+"""Everything that talks to a registry. ``api`` is the contract, one folder per kind carries it out."""

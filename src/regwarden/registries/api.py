@@ -1,0 +1,176 @@
+"""What a registry of any kind can be asked: the connector contract, optional abilities, the capability record.
+
+Flows depend on this file alone; ``wiring`` chooses the kind. A connector turns every failure into one of the
+``RegistryError`` classes of ``regwarden.errors``; no exception of an HTTP library passes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+from regwarden.core.oci.descriptors import Descriptor
+from regwarden.core.oci.digests import Digest
+
+
+class Ability(StrEnum):
+    """Whether a registry can do something."""
+
+    SUPPORTED = "supported"
+    UNSUPPORTED = "unsupported"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this registry can do, as far as it was seen."""
+
+    catalog: Ability = Ability.UNKNOWN
+    referrers: Ability = Ability.UNKNOWN
+    delete: Ability = Ability.UNKNOWN
+    delete_tag: Ability = Ability.UNKNOWN
+    token_auth: Ability = Ability.UNKNOWN
+    server: str = ""  # what the registry says it is, for people; never decides anything
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryPage:
+    """One page of the catalog.
+
+    ``is_trustworthy`` is false where this registry is known to be able to lose entries at this page
+    (a break after a parent/digit-child pair, a page that had to be asked for twice); ``doubt`` then says why.
+    """
+
+    names: tuple[str, ...]
+    is_trustworthy: bool = True
+    doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TagListing:
+    """All tags of a repository as listed.
+
+    ``is_complete`` is true only if the registry said that there is nothing more. ``exists`` is false where the
+    repository is in the catalog but has no tag list (404 ``NAME_UNKNOWN``): it then has no tags.
+    """
+
+    repository: str
+    tags: tuple[str, ...]
+    is_complete: bool = True
+    exists: bool = True
+    page_count: int = 1
+    doubt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedManifest:
+    """The bytes of a manifest, verified against ``digest``, and what the registry called them.
+
+    ``digest`` is always computed from ``payload`` except for schema 1, whose registry digest covers other bytes.
+    """
+
+    digest: Digest
+    media_type: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """304: the tag's link is what we know. It does not prove that the manifest can be read."""
+
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestHead:
+    """The answer of an unconditional HEAD: proof of existence."""
+
+    digest: Digest | None
+    media_type: str
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlobHead:
+    """A blob's existence and stored size (``None`` where the registry does not say)."""
+
+    exists: bool
+    size_bytes: int | None = None
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What a connector sent and received since it was made; updated in place."""
+
+    requests: int = 0
+    retries: int = 0
+    throttled: int = 0
+    received_bytes: int = 0
+    manifest_bodies: int = 0
+    not_modified: int = 0
+    token_requests: int = 0
+    clock_skew: timedelta | None = None  # registry's Date header minus our clock, the largest seen
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """The answer of ``GET /v2/``."""
+
+    is_authenticated: bool
+    server: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    date: datetime | None = None
+
+
+class Connector(Protocol):
+    """One registry, whatever its kind. Safe for concurrent use by many tasks of one event loop."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """Counters of this connector."""
+
+    async def ping(self) -> Ping:
+        """Check that this is a registry and that the credentials are accepted.
+
+        Raises ``RegistryUnreachable``, ``RegistryDenied`` or ``RegistryProtocolError`` (not a registry).
+        """
+
+    async def probe_capabilities(self) -> Capabilities:
+        """Find out, without changing anything, what the registry can do."""
+
+    def list_repositories(self) -> AsyncIterator[RepositoryPage]:
+        """The catalog, page by page. Raises if it breaks off; what was yielded stays valid as a partial answer."""
+
+    async def list_tags(self, repository: str) -> TagListing:
+        """All tags of a repository, paging to the end. Raises ``RegistryDenied`` and temporary errors."""
+
+    async def fetch_manifest(
+        self, repository: str, reference: str, *, known: Digest | None = None
+    ) -> FetchedManifest | Unchanged:
+        """Get a manifest by tag or digest, conditionally when ``known`` is given (only useful by tag).
+
+        Raises ``RegistryMissing`` when it is gone and ``RegistryProtocolError`` when the bytes do not match.
+        """
+
+    async def head_manifest(self, repository: str, reference: str) -> ManifestHead | None:
+        """Unconditional HEAD; ``None`` for an honest 404. Leaves a pull event at the registry."""
+
+    async def fetch_blob(self, repository: str, digest: Digest, *, max_bytes: int) -> bytes:
+        """A blob's bytes, verified; raises ``RegistryProtocolError`` when larger than ``max_bytes`` or different."""
+
+    async def head_blob(self, repository: str, digest: Digest) -> BlobHead:
+        """Whether a blob is there. Leaves a pull event at the registry."""
+
+    async def close(self) -> None:
+        """End all connections."""
+
+
+@runtime_checkable
+class ListsReferrers(Protocol):
+    """Optional: the referrers API (OCI distribution specification 1.1, "Listing Referrers")."""
+
+    async def list_referrers(self, repository: str, subject: Digest) -> tuple[Descriptor, ...] | None:
+        """Descriptors of what refers to ``subject``; ``None`` where this registry has no referrers API."""

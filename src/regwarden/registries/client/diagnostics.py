@@ -1,0 +1,180 @@
+"""What does a registry's refusal mean? HTTP answers become ``RegistryError``s with short diagnostics, free of secrets.
+
+Error bodies: OCI distribution specification, "Error Codes"; ``detail`` has any shape and is never shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+from multidict import CIMultiDict
+
+from regwarden.core.oci.media_types import essence
+from regwarden.errors import RegistryDenied, RegistryError, RegistryMissing, RegistryProtocolError
+
+_MAX_DIAGNOSTICS: Final = 300
+_API_VERSION: Final = "Docker-Distribution-Api-Version"
+_SECRETS: Final = (
+    re.compile(r"(?i)\b(bearer|basic|digest)\s+[A-Za-z0-9._~+/=-]{6,}"),
+    re.compile(
+        r"(?i)\b((?:access_|refresh_|identity)?token|password|passwd|secret|sig(?:nature)?|x-amz-[a-z-]+)"
+        r"(\"?\s*[=:]\s*\"?)[^\s&\",;]+"
+    ),
+    re.compile(r"(?i)(https?://)[^/\s@]+@"),
+)
+_TAGS: Final = re.compile(r"<[^<>]{0,500}>")
+_MISSING_CODES: Final = frozenset(
+    {"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND", "TAG_UNKNOWN", "REPOSITORY_UNKNOWN"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer, read to its end (an error's body may be cut short)."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=CIMultiDict)
+    body: bytes = b""
+    challenges: tuple[str, ...] = ()
+
+    @property
+    def content_type(self) -> str:
+        """The media type without parameters, in lower case."""
+        return essence(self.headers.get("Content-Type", ""))
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the answer calls itself JSON of any kind."""
+        return self.content_type.endswith(("/json", "+json"))
+
+
+class _Entry(msgspec.Struct):
+    code: object = ""
+    message: object = ""
+
+
+class _Errors(msgspec.Struct):
+    errors: list[_Entry] = []
+
+
+_decode_errors = msgspec.json.Decoder(_Errors).decode
+
+
+def error_codes(answer: Answer) -> tuple[str, ...]:
+    """The codes of an error body; empty when it is not the distribution API's JSON."""
+    return tuple(str(entry.code)[:80] for entry in _entries(answer))
+
+
+def says_missing(answer: Answer) -> bool:
+    """Whether a 404 comes from a registry and says that the thing itself is not there.
+
+    A proxy's page is not such an answer, nor is a registry's complaint about the Accept header
+    (Distribution answers 404 ``MANIFEST_UNKNOWN`` for types that were not asked for).
+    """
+    if answer.status != 404:
+        return False
+    entries = _entries(answer)
+    if any("accept header" in str(entry.message).lower() for entry in entries):
+        return False
+    return any(str(entry.code) in _MISSING_CODES for entry in entries)
+
+
+def head_says_missing(answer: Answer) -> bool:
+    """Whether a bodiless 404 carries the marks of a registry (its API version or JSON)."""
+    if answer.status != 404:
+        return False
+    return answer.is_json or (_API_VERSION in answer.headers and answer.content_type not in {"text/html", "text/plain"})
+
+
+def looks_like_registry(answer: Answer) -> bool:
+    """Whether the answer to ``GET /v2/`` can be a registry's."""
+    if answer.headers.get(_API_VERSION, "").startswith("registry/2"):
+        return True
+    return answer.content_type != "text/html" and (answer.is_json or not answer.body.strip())
+
+
+def error_for(answer: Answer, subject: str, redact: Redactor) -> RegistryError:
+    """The error for an answer that is not a success; ``subject`` names what was asked (``the tags of a/b``)."""
+    status, said = answer.status, redact.diagnose(answer)
+    if status in {401, 403}:
+        return RegistryDenied(
+            f"the registry refuses access to {subject} ({status})",
+            hint="Check the user, the password and what this user may read.",
+            status=status,
+            diagnostics=said,
+        )
+    if says_missing(answer):
+        return RegistryMissing(f"the registry does not have {subject}", status=status, diagnostics=said)
+    if status == 429:
+        return RegistryError(
+            f"the registry throttles us at {subject} (429)",
+            hint="Lower requests_per_second or connections for this registry, or try later.",
+            code="registry-throttled",
+            temporary=True,
+            status=status,
+            diagnostics=said,
+        )
+    if status >= 500:
+        return RegistryError(
+            f"the registry failed at {subject} ({status})",
+            hint="Look at the registry's log; the same request may work later.",
+            code="registry-failing",
+            temporary=True,
+            status=status,
+            diagnostics=said,
+        )
+    return _unexpected(answer, subject, said)
+
+
+def _unexpected(answer: Answer, subject: str, said: str) -> RegistryProtocolError:
+    status = answer.status
+    if 300 <= status < 400:
+        message, hint = f"the server redirects {subject} ({status}), which is not followed", "Check the address."
+    elif status == 404 and any("accept header" in str(entry.message).lower() for entry in _entries(answer)):
+        message = f"{subject} is of a type that this registry does not serve to us"
+        hint = "It is kept as it is; it was not read."
+    elif status == 404:
+        message = f"the server does not know {subject}, but not in the way a registry says so (404)"
+        hint = "Check the address; a proxy may have answered."
+    else:
+        message, hint = f"the registry cannot answer for {subject} ({status})", ""
+    return RegistryProtocolError(message, hint=hint, status=status, diagnostics=said)
+
+
+class Redactor:
+    """Shortens what a registry said and takes out whatever could be a secret, ours literally."""
+
+    def __init__(self, secrets: tuple[str, ...] = ()) -> None:
+        self._secrets = tuple(secret for secret in secrets if len(secret) >= 4)
+
+    def diagnose(self, answer: Answer) -> str:
+        """One line of at most 300 characters: codes and messages, or the beginning of a text."""
+        entries = _entries(answer)
+        if entries:
+            text = "; ".join(f"{str(entry.code)[:80]}: {str(entry.message)[:200]}" for entry in entries[:5])
+        else:
+            text = _TAGS.sub(" ", answer.body[:4096].decode("utf-8", "replace"))
+        return self.clean(text)
+
+    def clean(self, text: str) -> str:
+        """``text`` on one line, printable, shortened, without secrets."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        text = _SECRETS[0].sub(r"\1 ***", text)
+        text = _SECRETS[1].sub(r"\1\2***", text)
+        text = _SECRETS[2].sub(r"\1", text)
+        line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
+        return line if len(line) <= _MAX_DIAGNOSTICS else line[: _MAX_DIAGNOSTICS - 1] + "…"
+
+
+def _entries(answer: Answer) -> list[_Entry]:
+    if not answer.body.lstrip().startswith(b"{"):
+        return []
+    try:
+        return _decode_errors(answer.body).errors
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return []
