@@ -35,7 +35,6 @@ class Behaviour:
     can_delete_tag: bool = False
     has_referrers_api: bool = False
     referrers_page_limit: int = 0
-    accepts_foreign_layers: bool = True
     latency_seconds: float = 0.0
     hidden_repositories: set[str] = field(default_factory=set)
     hidden_tags: set[str] = field(default_factory=set)

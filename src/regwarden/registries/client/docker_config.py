@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from docker import auth
-from docker.errors import DockerException
 
 from regwarden.errors import InputError
 
@@ -74,6 +72,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _find(document: dict[str, Any], host: str, path: Path) -> DockerLogin:
+    # It brings an HTTP library along, a fifth of a second at start-up: only for those who have such a file.
+    from docker import auth  # noqa: PLC0415
+    from docker.errors import DockerException  # noqa: PLC0415
+
     server = "docker.io" if host.lower() in _HUB_HOSTS else host
     relevant = {
         "auths": _matching_entries(document.get("auths"), server),
@@ -98,11 +100,13 @@ def _find(document: dict[str, Any], host: str, path: Path) -> DockerLogin:
 
 def _matching_entries(entries: object, server: str) -> dict[str, dict[str, Any]]:
     """The entries of this server only, so that a broken entry of another one harms nobody."""
+    from docker.auth import convert_to_hostname  # noqa: PLC0415 - as above
+
     if not isinstance(entries, dict):
         return {}
     chosen: dict[str, dict[str, Any]] = {}
     for key, entry in entries.items():
-        host = auth.convert_to_hostname(key)
+        host = convert_to_hostname(key)
         if host in _HUB_HOSTS:
             host = "docker.io"
         if host.lower() == server.lower() and isinstance(entry, dict):

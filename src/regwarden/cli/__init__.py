@@ -1,0 +1,1 @@
+"""The command line: reads options, asks the library, prints. stdout is for results, stderr for talk."""

@@ -1,0 +1,33 @@
+"""How is a registry reached, as said on the command line? The password comes from a file or standard input only."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from regwarden.errors import InputError
+from regwarden.settings_sources import read_secret_file
+
+
+def reach_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """The library's arguments from a command's options, without those that were not given; reads the password."""
+    from_stdin, file = options.pop("password_stdin"), options.pop("password_file")
+    arguments = {key: value for key, value in options.items() if value not in (None, (), False)}
+    password = _read_password(file, arguments.get("username", ""), is_in_stdin=from_stdin)
+    return arguments if password is None else {**arguments, "password": password}
+
+
+def _read_password(file: str | None, username: str, *, is_in_stdin: bool) -> str | None:
+    if is_in_stdin and file:
+        raise InputError("--password-stdin and --password-file exclude each other", hint="Give one of them.")
+    if is_in_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if file:
+        return read_secret_file(Path(file).expanduser()).reveal()
+    if username and sys.stdin.isatty():
+        answer: str = click.prompt(f"Password for {username}", hide_input=True, err=True)
+        return answer
+    return None

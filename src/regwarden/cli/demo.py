@@ -1,0 +1,92 @@
+"""``regwarden demo``: see everything at work, with the bundled sample registry or one of your own."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, closing, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from regwarden.cli.invocation import Invocation, RegwardenCommand, pass_invocation
+
+if TYPE_CHECKING:
+    from regwarden.library import Inventory
+
+
+@click.command(cls=RegwardenCommand)
+@click.argument("registry", required=False, metavar="[URL]")
+@click.option("-u", "--user", "username", metavar="USER", help="User name. [default: the Docker configuration's]")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.option("--password-file", metavar="FILE", help="Read the password from the first line of FILE.")
+@pass_invocation
+def command(invocation: Invocation, registry: str | None, **options: Any) -> int:
+    """Crawl a registry, report what it holds, and say what to try next.
+
+    Without URL a sample registry with the images of an invented company is started on this machine, only for as long
+    as the command runs. The inventory goes to a file of its own, unless --database names another.
+
+    Example: regwarden demo
+    """
+    from regwarden.cli.credentials import reach_arguments
+
+    if invocation.database is None:
+        invocation.database = _demo_database()
+    arguments = reach_arguments(options)
+    with closing(invocation.inventory()) as inventory, _sample_or(registry) as url:
+        return _run(invocation, inventory, url, arguments, is_sample=registry is None)
+
+
+def _run(invocation: Invocation, inventory: Inventory, url: str, arguments: dict[str, Any], *, is_sample: bool) -> int:
+    from regwarden.cli.crawl import crawl_all
+    from regwarden.cli.usage import print_usage
+
+    if is_sample:
+        click.echo(f"A sample registry runs at {url}, with the images of an invented company.\n")
+        arguments = {**arguments, "name": "sample", "accept_disappearance": True}
+    status = crawl_all(invocation, inventory, (url,), arguments)
+    click.echo()
+    name = "sample" if is_sample else url
+    known = [row.registry for row in inventory.registries() if name in (row.registry, row.url)]
+    print_usage(invocation.printer, inventory.usage(*known, top=5))
+    _print_next_steps(invocation, inventory)
+    return status
+
+
+def _print_next_steps(invocation: Invocation, inventory: Inventory) -> None:
+    """Commands that can be pasted, about what is really there."""
+    report = inventory.usage(top=1)
+    repository = report.by_stored[0].repository if report.by_stored else ""
+    tag = f"{report.largest_tags[0].repository}:{report.largest_tags[0].tag}" if report.largest_tags else ""
+    commands = [
+        "repository list --sort -exclusive_bytes",
+        f"tag list {_quoted(repository)} --sort -created" if repository else "",
+        "tag list --where 'size > 100MiB' --where 'created > 90d'",
+        f"tag show {_quoted(tag)}" if tag else "",
+        "export tag --to tags.csv",
+    ]
+    database = f"--database {_quoted(str(invocation.database))}"
+    invocation.printer.heading("Try next")
+    for text in filter(None, commands):
+        click.echo(f"  regwarden {database} {text}")
+    click.echo("\nYour own registry: regwarden crawl https://registry.example.com, then: regwarden usage")
+
+
+def _sample_or(registry: str | None) -> AbstractContextManager[str]:
+    """The address to crawl: the one given, or that of a sample registry which runs until the block ends."""
+    if registry is not None:
+        return nullcontext(registry)
+    from regwarden.cli.sample import running_sample
+
+    return running_sample()
+
+
+def _demo_database() -> str:
+    import platformdirs
+
+    return f"sqlite:///{platformdirs.user_data_path('regwarden', appauthor=False) / 'demo.sqlite3'}"
+
+
+def _quoted(text: str) -> str:
+    import shlex
+
+    return shlex.quote(text)

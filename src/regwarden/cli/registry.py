@@ -1,0 +1,112 @@
+"""``regwarden registry``: which registries there are, and whether one can be asked."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
+from regwarden.cli.output import Format
+from regwarden.cli.values import counted, escape_controls, human_duration
+
+if TYPE_CHECKING:
+    from regwarden.library_check import RegistryCheck
+
+_COLUMNS: Final = (
+    "registry",
+    "url",
+    "repository_count",
+    "tag_count",
+    "stored_bytes",
+    "state",
+    "crawled_at",
+    "problem_count",
+)
+_ABILITIES: Final = {
+    "catalog": "list its repositories",
+    "referrers": "list referrers (OCI 1.1)",
+    "delete": "delete manifests",
+    "delete_tag": "delete single tags",
+}
+
+
+@click.group(cls=RegwardenGroup)
+def command() -> None:
+    """List registries, or check one."""
+
+
+@command.command("list")
+@click.option("--count", is_flag=True, help="Print only how many there are.")
+@pass_invocation
+def list_(invocation: Invocation, *, count: bool) -> None:
+    """List the configured registries and those in the inventory.
+
+    Example: regwarden registry list
+    """
+    with closing(invocation.inventory()) as inventory:
+        rows = inventory.known_registries()
+    if count:
+        click.echo(len(rows))
+        return
+    columns = _COLUMNS if invocation.output == Format.TABLE else tuple(rows[0]) if rows else _COLUMNS
+    invocation.printer.rows(rows, columns, nothing="no registry is configured or has been crawled")
+
+
+@command.command()
+@click.argument("registries", nargs=-1, metavar="[URL|NAME]…")
+@click.option("-u", "--user", "username", metavar="USER", help="User name. [default: the Docker configuration's]")
+@click.option("--password-stdin", is_flag=True, help="Read the password from standard input.")
+@click.option("--password-file", metavar="FILE", help="Read the password from the first line of FILE.")
+@click.option("--docker-config", metavar="FILE", help="Take the credentials from this Docker config.json.")
+@click.option("--digest-auth", is_flag=True, help="The registry asks for HTTP Digest authentication.")
+@click.option("--client-cert", "client_certificate", metavar="FILE", help="Client certificate (PEM).")
+@click.option("--client-key", metavar="FILE", help="Its key (PEM).")
+@click.option("--ca-bundle", metavar="FILE", help="Authorities to trust (PEM). [default: the system's]")
+@click.option("--token-host", "token_hosts", multiple=True, metavar="HOST", help="May issue tokens. Repeatable.")
+@pass_invocation
+def check(invocation: Invocation, registries: tuple[str, ...], **options: Any) -> int:
+    """Check that registries answer and accept the credentials, and say what they can do.
+
+    Nothing is changed, and no pull event is left. Exit status: 0 all are well, 1 one is not.
+
+    Example: regwarden registry check https://registry.example.com
+    """
+    from regwarden.cli.crawl import configured_words
+    from regwarden.cli.credentials import reach_arguments
+
+    with closing(invocation.inventory()) as inventory:
+        words = registries or configured_words(inventory)
+        arguments = reach_arguments(options)
+        checks = [inventory.check(word, on_warning=invocation.warn, **arguments) for word in words]
+    if invocation.output != Format.TABLE:
+        rows = [one.to_record() for one in checks]
+        invocation.printer.rows(rows, tuple(rows[0]))
+    else:
+        for one in checks:
+            _print_check(invocation, one)
+    return 1 if any(one.error for one in checks) else 0
+
+
+def _print_check(invocation: Invocation, check: RegistryCheck) -> None:
+    from regwarden import clock
+
+    name = check.registry if check.registry == check.url.partition("://")[2] else f"{check.registry} ({check.url})"
+    if check.error:
+        click.echo(escape_controls(f"{name}: {check.error.message}"))
+        invocation.printer.talk(escape_controls(f"hint: {check.error.hint}"))
+    else:
+        server = f", server {check.server}" if check.server else ""
+        click.echo(escape_controls(f"{name}: answers{server}"))
+        click.echo(f"  credentials: {check.credentials_source}")
+        for ability, words in _ABILITIES.items():
+            state = check.capabilities.get(ability, "unknown")
+            answer = {"supported": "can", "unsupported": "cannot"}.get(state, "not known whether it can")
+            click.echo(f"  {answer} {words}")
+    if check.crawled_at is None:
+        click.echo("  never crawled")
+    else:
+        age = human_duration(clock.now() - check.crawled_at)
+        found = f"{counted(check.tag_count, 'tag')}, {counted(check.problem_count, 'problem')}"
+        click.echo(f"  last crawl: {check.crawl_state}, {age} ago, {found}")

@@ -1,0 +1,56 @@
+"""``regwarden tag``: which tags there are, and everything about one."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import click
+
+from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
+from regwarden.cli.listing import list_options, run_list
+
+
+@click.group(cls=RegwardenGroup)
+def command() -> None:
+    """List tags, or show one."""
+
+
+@command.command("list")
+@list_options
+@pass_invocation
+def list_(invocation: Invocation, **options: Any) -> None:
+    """List tags with what they point to and what they weigh.
+
+    A SELECTOR is [REGISTRY/]REPOSITORY[:TAG], in which repository and tag may be patterns: team/app,
+    team/app:semver:^1.2, glob:team/**:glob:v*, ':<1.4'. `size` in conditions and --sort means logical_bytes;
+    `layer_bytes` and `disk_bytes` are gitlab-registry-usage's `size` and `disk_size`.
+
+    Examples:
+      regwarden tag list team/app --sort -created
+      regwarden tag list --where 'size > 500MiB' --where 'created > 90d' --output csv
+      regwarden tag list --tag semver:^1.2 --count
+    """
+    run_list(invocation, "tag", options)
+
+
+@command.command()
+@click.argument("reference")
+@click.option("--refresh", "wants_refresh", is_flag=True, help="Crawl first.")
+@pass_invocation
+def show(invocation: Invocation, reference: str, *, wants_refresh: bool) -> None:
+    """Show one tag: what it points to, its platforms, layers, sizes and signatures.
+
+    REFERENCE is [REGISTRY/]REPOSITORY:TAG.
+
+    Example: regwarden tag show team/app:1.0
+    """
+    from regwarden.cli.freshness import refresh, say_age
+    from regwarden.cli.shown import print_tag
+
+    with closing(invocation.inventory()) as inventory:
+        if wants_refresh:
+            refresh(invocation, inventory)
+        found = inventory.tag(reference)
+        say_age(invocation, inventory, [found.registry])
+        print_tag(invocation.printer, inventory, found)

@@ -1,0 +1,1 @@
+"""The imperative shell: one straight pipeline per file."""

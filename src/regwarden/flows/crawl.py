@@ -1,0 +1,362 @@
+"""A crawl, from the registry to the inventory: list, read each repository, settle what vanished, certify.
+
+A repository is published as a whole or not at all; one that cannot be read never stops the others; only what the
+registry itself answered 404 for is marked as gone, and not even that if suspiciously much vanished at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass, field, replace
+from typing import Final, Protocol
+
+import msgspec
+
+from regwarden.core.coverage import Certificate, Problem, suspicions
+from regwarden.core.patterns import Pattern
+from regwarden.core.text import printable
+from regwarden.errors import RegistryDenied, RegistryError
+from regwarden.flows.blob_checks import check_blobs
+from regwarden.flows.concurrency import each
+from regwarden.flows.listing import Listing, list_names
+from regwarden.flows.reading import Outcome, ReadingContext, read_repository
+from regwarden.flows.services import Services
+from regwarden.registries.api import Ability, Connector, ListsReferrers, Traffic
+from regwarden.store.analytics import materialise_sizes
+from regwarden.store.crawls import (
+    BegunCrawl,
+    NewCrawl,
+    begin_crawl,
+    finish_crawl,
+    known_repositories,
+    load_disappearance,
+    load_totals,
+    mark_repository_vanished,
+    save_capabilities,
+    save_unread_repository,
+    settle_vanished,
+    withdraw_vanished,
+)
+from regwarden.store.inventory import publish_repository
+
+REPORTED_PROBLEM_COUNT: Final = 100
+REPORTED_DOUBT_COUNT: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CrawlOptions:
+    """What a crawl reads. ``repositories`` restricts it; then nothing outside is asked for or marked as gone."""
+
+    with_configs: bool = True
+    verify: bool = False
+    verify_blobs: bool = False
+    accept_disappearance: bool = False
+    repositories: tuple[Pattern, ...] = ()
+    concurrency: int = 12
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryTarget:
+    """A registry to crawl. ``endpoint_fingerprint`` identifies the address and who we are there."""
+
+    name: str
+    url: str
+    kind: str = "distribution"
+    endpoint_fingerprint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a crawl is; ``phase`` is listing, reading, blobs, sizes or done."""
+
+    phase: str = "listing"
+    repositories_total: int = 0
+    repositories_done: int = 0
+    tags_total: int = 0
+    tags_done: int = 0
+    manifests_fetched: int = 0
+    problems: int = 0
+    repository: str = ""
+
+
+class CrawlProgress(Protocol):
+    """Called often with the state of a crawl; must return at once."""
+
+    def __call__(self, progress: Progress, /) -> None:
+        """Take the state of the crawl, to show it or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class CrawlReport:
+    """How a crawl ended. ``state`` is complete or partial; ``problems`` are the first of them."""
+
+    registry: str
+    crawl_id: int
+    state: str
+    certificate: Certificate
+    problems: tuple[Problem, ...]
+
+
+@dataclass(slots=True)
+class _Run:
+    """A running crawl: what it works with, and what it has counted so far."""
+
+    services: Services
+    begun: BegunCrawl
+    options: CrawlOptions
+    connector: Connector
+    on_progress: CrawlProgress | None
+    progress: Progress = field(default_factory=Progress)
+    problems: list[Problem] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def show(self, **changes: int | str) -> None:
+        """Change the progress and tell whoever watches."""
+        self.progress = replace(self.progress, **changes)  # type: ignore[arg-type]
+        if self.on_progress is not None:
+            self.on_progress(self.progress)
+
+    def count(self, name: str, amount: int = 1) -> None:
+        """Add to one of the certificate's counts."""
+        self.counts[name] = self.counts.get(name, 0) + amount
+
+    def on_tags(self, listed: int, read: int) -> None:
+        """Count tags as they are listed and read."""
+        before = self.progress
+        self.show(tags_total=before.tags_total + listed, tags_done=before.tags_done + read)
+
+    def on_manifest(self) -> None:
+        """Count a manifest that was fetched."""
+        self.show(manifests_fetched=self.progress.manifests_fetched + 1)
+
+
+async def crawl(
+    services: Services, target: RegistryTarget, options: CrawlOptions, on_progress: CrawlProgress | None = None
+) -> CrawlReport:
+    """Read a registry into the inventory and certify how complete the reading is.
+
+    Interrupted, it can be called again and continues. Raises ``RegistryError`` if the registry cannot be reached,
+    refuses the credentials or is none (nothing stored changes), ``Conflict`` if another process is crawling it.
+    """
+    with services.database.exclusive(f"crawl {target.name}"):
+        begun = await _begin(services, target, options)
+        run = _Run(services, begun, options, services.connectors[target.name], on_progress)
+        before = replace(run.connector.traffic)
+        try:
+            await run.connector.ping()
+            run.show(phase="listing")
+            with_referrers = await _learn_capabilities(run)
+            listing = await _list(run)
+            await _read_all(run, listing, _context(run, with_referrers=with_referrers))
+            if options.verify_blobs:
+                run.show(phase="blobs")
+                await _check_blobs(run)
+        except RegistryError:
+            await _fail(run)
+            raise
+        was_suspicious = await _settle(run)
+        run.show(phase="sizes")
+        await materialise_sizes(services.database, begun.registry_id, services.now())
+        certificate = await _certify(run, listing, _spent(before, run.connector.traffic))
+        state = "complete" if _is_complete(certificate) and not was_suspicious else "partial"
+        fingerprint = None if was_suspicious and begun.endpoint_changed else target.endpoint_fingerprint
+        await services.database.write(
+            lambda connection: finish_crawl(
+                connection, begun, state=state, certificate=certificate, fingerprint=fingerprint
+            )
+        )
+        run.show(phase="done")
+        return CrawlReport(
+            target.name, begun.crawl_id, state, certificate, tuple(run.problems[:REPORTED_PROBLEM_COUNT])
+        )
+
+
+async def _begin(services: Services, target: RegistryTarget, options: CrawlOptions) -> BegunCrawl:
+    scope = msgspec.json.encode(
+        {
+            "with_configs": options.with_configs,
+            "verify": options.verify,
+            "verify_blobs": options.verify_blobs,
+            "repositories": [str(pattern) for pattern in options.repositories],
+        }
+    ).decode()
+    return await services.database.write(
+        lambda connection: begin_crawl(
+            connection,
+            NewCrawl(target.name, target.url, target.kind, target.endpoint_fingerprint, options=scope),
+            at=services.now(),
+        )
+    )
+
+
+async def _learn_capabilities(run: _Run) -> bool:
+    """Whether the registry lists referrers; asked once, then remembered, and asked again by a verifying crawl."""
+    remembered = dict(run.begun.capabilities)
+    if not remembered or run.options.verify:
+        found = await run.connector.probe_capabilities()
+        remembered = {name: str(value) for name, value in asdict(found).items()}
+        await run.services.database.write(
+            lambda connection: save_capabilities(connection, run.begun.registry_id, remembered)
+        )
+    return isinstance(run.connector, ListsReferrers) and remembered.get("referrers") != Ability.UNSUPPORTED
+
+
+async def _list(run: _Run) -> Listing:
+    registry_id = run.begun.registry_id
+    known = await run.services.database.read(lambda connection: known_repositories(connection, registry_id))
+    return await list_names(run.connector, known, run.options.repositories)
+
+
+def _context(run: _Run, *, with_referrers: bool) -> ReadingContext:
+    return ReadingContext(
+        connector=run.connector,
+        database=run.services.database,
+        now=run.services.now,
+        registry_id=run.begun.registry_id,
+        crawl_id=run.begun.crawl_id,
+        with_configs=run.options.with_configs,
+        verify=run.options.verify,
+        with_referrers=with_referrers,
+        slots=asyncio.Semaphore(run.options.concurrency),
+        configs={},
+        on_tags=run.on_tags,
+        on_manifest=run.on_manifest,
+    )
+
+
+async def _read_all(run: _Run, listing: Listing, context: ReadingContext) -> None:
+    """Read every repository, a few at a time; what an interrupted crawl has published is not read again."""
+    run.doubts.extend(listing.doubts)
+    todo = [(position, name) for position, name in enumerate(listing.names) if name not in run.begun.done]
+    run.show(phase="reading", repositories_total=len(listing.names), repositories_done=len(listing.names) - len(todo))
+
+    async def read(place: tuple[int, str]) -> None:
+        position, name = place
+        run.show(repository=name)
+        await _read_one(run, listing, context, position, name)
+        run.show(repositories_done=run.progress.repositories_done + 1, problems=len(run.problems))
+
+    # Repositories have slots of their own: one that waits for its requests must not keep them from being sent.
+    await each(read, todo, asyncio.Semaphore(run.options.concurrency))
+
+
+async def _read_one(run: _Run, listing: Listing, context: ReadingContext, position: int, name: str) -> None:
+    try:
+        outcome = await read_repository(context, name, position)
+    except RegistryError as error:
+        await _note_unread(run, name, error)
+        return
+    run.doubts.extend(outcome.doubts)
+    if outcome.listing.exists or name in listing.listed:
+        await _publish(run, outcome)
+    # Neither the catalog nor the repository itself knows it. Without tags the second answer is always this, so then
+    # the catalog must be beyond doubt.
+    elif outcome.known.repository_id is not None and (outcome.known.tags or listing.is_trustworthy):
+        begun = run.begun
+        await run.services.database.write(
+            lambda connection: mark_repository_vanished(connection, begun.registry_id, name, begun.crawl_id)
+        )
+
+
+async def _publish(run: _Run, outcome: Outcome) -> None:
+    reading = outcome.reading
+    published = await run.services.database.write(lambda connection: publish_repository(connection, reading))
+    run.count("new_tag_count", published.new_tag_count)
+    run.count("moved_tag_count", published.moved_tag_count)
+    run.problems.extend(reading.problems)
+
+
+async def _note_unread(run: _Run, name: str, error: RegistryError) -> None:
+    """A repository whose tags cannot be listed keeps what is known of it."""
+    state = "denied" if isinstance(error, RegistryDenied) else "failed"
+    problem = Problem(name, "", "", error.code, printable(error.message, 500))
+    run.problems.append(problem)
+    begun, at = run.begun, run.services.now()
+    await run.services.database.write(
+        lambda connection: save_unread_repository(connection, begun, problem, state=state, at=at)
+    )
+
+
+async def _check_blobs(run: _Run) -> None:
+    checked = await check_blobs(run.services, run.begun.registry_id, run.connector, concurrency=run.options.concurrency)
+    run.count("verified_blob_count", checked.present_count)
+    run.count("missing_blob_count", checked.missing_count)
+    run.problems.extend(checked.problems)
+    if checked.failed_count:
+        run.doubts.append(f"{checked.failed_count} blobs could not be asked for")
+
+
+async def _settle(run: _Run) -> bool:
+    """Mark what vanished as gone, unless that would be suspiciously much. Returns whether it was."""
+    database, begun, at = run.services.database, run.begun, run.services.now()
+    disappearance = await database.read(lambda connection: load_disappearance(connection, begun))
+    reasons = suspicions(disappearance)
+    if reasons and not run.options.accept_disappearance:
+        run.doubts.extend(f"{reason}; nothing was marked as gone (--accept-disappearance does)" for reason in reasons)
+        await database.write(lambda connection: withdraw_vanished(connection, begun.crawl_id))
+        return True
+    run.count("gone_tag_count", disappearance.gone_tag_count)
+    run.count("gone_repository_count", disappearance.gone_repository_count)
+    await database.write(lambda connection: settle_vanished(connection, begun, at))
+    return False
+
+
+async def _fail(run: _Run) -> None:
+    """The registry could not be read at all. What was published stays."""
+    begun, finished = run.begun, run.services.now()
+    certificate = Certificate(
+        started_at=begun.started_at,
+        finished_at=finished,
+        duration_seconds=(finished - begun.started_at).total_seconds(),
+        is_listing_complete=False,
+        is_listing_trustworthy=False,
+    )
+    await run.services.database.write(
+        lambda connection: finish_crawl(connection, begun, state="failed", certificate=certificate, fingerprint=None)
+    )
+
+
+async def _certify(run: _Run, listing: Listing, traffic: Traffic) -> Certificate:
+    begun, finished = run.begun, run.services.now()
+    # Counted from what is stored, so that a continued crawl certifies all of it.
+    totals = await run.services.database.read(lambda connection: load_totals(connection, begun))
+    return Certificate(
+        started_at=begun.started_at,
+        finished_at=finished,
+        duration_seconds=(finished - begun.started_at).total_seconds(),
+        scope=" ".join(str(pattern) for pattern in run.options.repositories),
+        was_resumed=begun.was_resumed,
+        is_listing_complete=listing.is_complete,
+        is_listing_trustworthy=listing.is_trustworthy,
+        doubts=tuple(dict.fromkeys(run.doubts))[:REPORTED_DOUBT_COUNT],
+        page_count=listing.page_count,
+        fetched_manifest_count=run.progress.manifests_fetched,
+        request_count=traffic.requests,
+        retry_count=traffic.retries,
+        token_request_count=traffic.token_requests,
+        not_modified_count=traffic.not_modified,
+        manifest_body_count=traffic.manifest_bodies,
+        received_bytes=traffic.received_bytes,
+        **totals,
+        **run.counts,
+    )
+
+
+def _is_complete(certificate: Certificate) -> bool:
+    return certificate.is_listing_complete and not (
+        certificate.denied_count or certificate.failed_count or certificate.partial_count
+    )
+
+
+def _spent(before: Traffic, after: Traffic) -> Traffic:
+    return Traffic(
+        requests=after.requests - before.requests,
+        retries=after.retries - before.retries,
+        throttled=after.throttled - before.throttled,
+        received_bytes=after.received_bytes - before.received_bytes,
+        manifest_bodies=after.manifest_bodies - before.manifest_bodies,
+        not_modified=after.not_modified - before.not_modified,
+        token_requests=after.token_requests - before.token_requests,
+        clock_skew=after.clock_skew,
+    )

@@ -1,0 +1,341 @@
+"""Reading one repository: which tags it has, what they point to, and everything those manifests refer to.
+
+Asks only for what the inventory does not have, and never takes an error for an absence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, TypeVar
+
+from regwarden.core.coverage import LASTING_PROBLEMS, Problem
+from regwarden.core.oci.configs import ConfigFacts
+from regwarden.core.oci.digests import Digest
+from regwarden.core.text import printable
+from regwarden.errors import RegistryError, RegistryMissing
+from regwarden.flows.absorbing import Absorber
+from regwarden.flows.concurrency import each
+from regwarden.registries.api import Connector, FetchedManifest, ListsReferrers, TagListing, Unchanged
+from regwarden.store.database import Database
+from regwarden.store.inventory import (
+    KnownRepository,
+    KnownTag,
+    RepositoryReading,
+    TagReading,
+    ensure_repository,
+    load_existing_manifests,
+    load_repository,
+    save_checkpoint,
+)
+
+CHUNK_TAG_COUNT: Final = 250
+RETRY_LASTING_AFTER: Final = timedelta(hours=24)
+REFERRER_ROTATION: Final = 4
+MAX_REFERRER_DEPTH: Final = 4
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a reading has found so far.
+
+    ``is_partial`` is set as soon as anything that may exist could not be read; ``examined`` are the manifests that
+    the registry was asked about, or whose bytes were looked at, in this reading.
+    """
+
+    tags: dict[str, TagReading] = field(default_factory=dict)
+    vanished: list[str] = field(default_factory=list)
+    here: set[Digest] = field(default_factory=set)
+    absent: set[Digest] = field(default_factory=set)
+    examined: set[Digest] = field(default_factory=set)
+    problems: list[Problem] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    is_partial: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadingContext:
+    """What all readings of one crawl share. ``slots`` bounds the requests that are prepared at once."""
+
+    connector: Connector
+    database: Database
+    now: Callable[[], datetime]
+    registry_id: int
+    crawl_id: int
+    with_configs: bool
+    verify: bool
+    with_referrers: bool
+    slots: asyncio.Semaphore
+    configs: dict[Digest, ConfigFacts]
+    on_tags: Callable[[int, int], None]  # tags newly listed, tags newly read
+    on_manifest: Callable[[], None]
+
+    async def each(self, work: Callable[[T], Awaitable[R]], values: Iterable[T]) -> list[R]:
+        """``work`` for every value, as many at once as there are slots; results in the order of the values."""
+        return await each(work, values, self.slots)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished reading and what made it doubtful."""
+
+    reading: RepositoryReading
+    listing: TagListing
+    known: KnownRepository
+    doubts: tuple[str, ...]
+
+
+async def read_repository(context: ReadingContext, name: str, position: int) -> Outcome:
+    """Read one repository. Raises ``RegistryError`` only if its tags cannot be listed."""
+    started_at = context.now()
+    known = await context.database.read(
+        lambda connection: load_repository(connection, context.registry_id, name, context.crawl_id)
+    )
+    async with context.slots:
+        listing = await context.connector.list_tags(name)
+    findings = Findings(is_partial=not listing.is_complete)
+    context.on_tags(len(listing.tags), 0)
+    await _Reader(context, name, known, findings).read(listing)
+    state = "partial" if findings.is_partial else "complete" if listing.exists else "untagged"
+    reading = RepositoryReading(
+        registry_id=context.registry_id,
+        crawl_id=context.crawl_id,
+        name=name,
+        catalog_position=position,
+        state=state,
+        started_at=started_at,
+        tags=findings.tags,
+        vanished=tuple(findings.vanished),
+        manifests=frozenset(findings.here),
+        absent=frozenset(findings.absent),
+        problems=tuple(dict.fromkeys(findings.problems)),
+        examined=frozenset(str(digest) for digest in findings.examined),
+        is_verified=context.verify,
+    )
+    doubts = (*findings.doubts, *((f"{name}: {listing.doubt}",) if listing.doubt else ()))
+    return Outcome(reading, listing, known, doubts)
+
+
+class _Reader:
+    """The steps of reading one repository."""
+
+    def __init__(self, context: ReadingContext, name: str, known: KnownRepository, findings: Findings) -> None:
+        self._context = context
+        self._name = name
+        self._known = known
+        self._findings = findings
+        self._absorber = Absorber(context, name, findings)
+
+    async def read(self, listing: TagListing) -> None:
+        await self._read_tags(listing)
+        if listing.is_complete:
+            await self._confirm_vanished(set(listing.tags))
+        await self._read_what_was_missing()
+        if self._context.verify:
+            await self._verify_others()
+        self._carry_problems_over()
+
+    async def _read_tags(self, listing: TagListing) -> None:
+        """Resolve every listed tag and keep what is new, a chunk at a time so that memory stays flat."""
+        names = sorted(listing.tags)
+        is_large = len(names) > 2 * CHUNK_TAG_COUNT
+        for start in range(0, len(names), CHUNK_TAG_COUNT):
+            chunk = names[start : start + CHUNK_TAG_COUNT]
+            fresh = await self._absorb_tags(self._read_tag, chunk)
+            if self._context.with_referrers:
+                await self._read_referrers(chunk, fresh)
+            if is_large:
+                await self._save_checkpoint(chunk)
+            self._context.on_tags(0, len(chunk))
+
+    async def _absorb_tags(
+        self, read: Callable[[str], Awaitable[FetchedManifest | None]], names: list[str]
+    ) -> set[Digest]:
+        """Ask for tags, keep the manifests that came as bytes, and return their digests."""
+        fetched = await self._context.each(read, names)
+        fresh = {found.digest: found for found in fetched if found is not None}
+        await self._absorber.absorb(fresh)
+        for name in names:
+            tag = self._findings.tags.get(name)
+            if tag is not None and tag.digest in fresh and self._absorber.states.get(tag.digest) != "read":
+                self._findings.tags[name] = TagReading(tag.digest, "unreadable", tag.at, is_verified=tag.is_verified)
+        return set(fresh)
+
+    async def _read_tag(self, tag: str) -> FetchedManifest | None:
+        """Resolve one tag; returns bytes only if they were sent."""
+        at = self._context.now()
+        checkpoint = self._known.checkpoints.get(tag)
+        if checkpoint is not None:
+            self._note(tag, TagReading(checkpoint, "ok", at, is_verified=True))
+            return None
+        known = self._known.tags.get(tag)
+        digest = known.digest if known is not None else None
+        try:
+            if self._context.verify and known is not None and digest is not None:
+                head = await self._context.connector.head_manifest(self._name, tag)
+                if head is None:
+                    self._note_dangling(tag, at)
+                    return None
+                if head.digest == digest:
+                    self._note_same(tag, known, at, is_verified=True)
+                    return None
+                digest = None
+            answer = await self._context.connector.fetch_manifest(self._name, tag, known=digest)
+        except RegistryMissing:
+            self._note_dangling(tag, at)
+            return None
+        except RegistryError as error:
+            self._note_unreadable(tag, error)
+            return None
+        return self._note_answer(tag, answer, known, at)
+
+    async def _confirm_vanished(self, listed: set[str]) -> None:
+        """A known tag that the listing left out is gone only if asking for it says so."""
+        await self._absorb_tags(self._confirm_tag, sorted(set(self._known.tags) - listed))
+
+    async def _confirm_tag(self, tag: str) -> FetchedManifest | None:
+        at, known = self._context.now(), self._known.tags[tag]
+        try:
+            answer = await self._context.connector.fetch_manifest(self._name, tag, known=known.digest)
+        except RegistryMissing:
+            self._findings.vanished.append(tag)
+            return None
+        except RegistryError as error:
+            self._note_unreadable(tag, error)
+            return None
+        self._findings.doubts.append(f"{self._name}: the listing left out the tag {tag}, which exists")
+        return self._note_answer(tag, answer, known, at)
+
+    def _note(self, tag: str, reading: TagReading) -> None:
+        self._findings.tags[tag] = reading
+        if reading.is_verified and reading.digest is not None:
+            self._findings.here.add(reading.digest)
+
+    def _note_same(self, tag: str, known: KnownTag, at: datetime, *, is_verified: bool) -> None:
+        self._note(tag, TagReading(known.digest, known.state, at, is_verified=is_verified))
+
+    def _note_answer(
+        self, tag: str, answer: FetchedManifest | Unchanged, known: KnownTag | None, at: datetime
+    ) -> FetchedManifest | None:
+        if isinstance(answer, FetchedManifest):
+            self._note(tag, TagReading(answer.digest, "ok", at, is_verified=True))
+            return answer
+        if known is not None:
+            self._note_same(tag, known, at, is_verified=False)
+        return None
+
+    def _note_dangling(self, tag: str, at: datetime) -> None:
+        self._findings.tags[tag] = TagReading(None, "dangling", at)
+        self._problem(tag, None, "dangling-tag", "the tag is listed but its manifest does not exist")
+
+    def _note_unreadable(self, tag: str, error: RegistryError) -> None:
+        """What is known of the tag stays; the repository becomes keep-only."""
+        self._findings.is_partial = True
+        self._problem(tag, None, error.code, error.message)
+
+    def _problem(self, tag: str, digest: Digest | None, code: str, message: str) -> None:
+        text = str(digest) if digest is not None else ""
+        self._findings.problems.append(Problem(self._name, tag, text, code, printable(message, 500)))
+
+    async def _save_checkpoint(self, chunk: list[str]) -> None:
+        resolved = {
+            tag: reading.digest
+            for tag in chunk
+            if (reading := self._findings.tags.get(tag)) is not None
+            and reading.digest is not None
+            and reading.state == "ok"
+            and reading.is_verified
+            and tag not in self._known.checkpoints
+        }
+        context, at = self._context, self._context.now()
+        if resolved:
+            await context.database.write(
+                lambda connection: save_checkpoint(
+                    connection,
+                    context.crawl_id,
+                    ensure_repository(connection, context.registry_id, self._name, at),
+                    resolved,
+                )
+            )
+
+    async def _read_what_was_missing(self) -> None:
+        """Children and configs that an earlier crawl could not get, unless that is known to last."""
+        seen = self._findings.here | self._findings.absent
+        children = {child for absent in self._known.absent_children.values() for child in absent} - seen
+        await self._absorber.absorb_children(sorted(filter(self._is_worth_asking, children)))
+        if self._context.with_configs:
+            unread = [digest for digest in self._known.unread_configs if digest not in self._findings.examined]
+            await self._absorber.read_configs(filter(self._is_worth_asking, unread))
+
+    def _is_worth_asking(self, digest: Digest) -> bool:
+        """Whether to ask about a manifest again although the answer is likely to be the same."""
+        tried = [
+            at
+            for (_, text, code), at in self._known.tried_at.items()
+            if text == str(digest) and code in LASTING_PROBLEMS
+        ]
+        return self._context.verify or not tried or self._context.now() - max(tried) > RETRY_LASTING_AFTER
+
+    def _carry_problems_over(self) -> None:
+        """Lasting problems of manifests that were not looked at again are still there."""
+        wanted = {str(child) for absent in self._known.absent_children.values() for child in absent}
+        examined = {str(digest) for digest in self._findings.examined}
+        for problem in self._known.problems:
+            is_lasting = not problem.tag and problem.code in LASTING_PROBLEMS | {"size-conflict"}
+            has_reason = problem.code != "missing-child" or problem.digest in wanted
+            if is_lasting and has_reason and problem.digest not in examined:
+                self._findings.problems.append(problem)
+
+    async def _verify_others(self) -> None:
+        """Ask for every known manifest that no tag has just proven: children, referrers, untagged ones."""
+        repository_id = self._known.repository_id
+        if repository_id is None:
+            return
+        existing = await self._context.database.read(
+            lambda connection: load_existing_manifests(connection, repository_id)
+        )
+        await self._context.each(self._verify_manifest, sorted(existing - self._findings.here - self._findings.absent))
+
+    async def _verify_manifest(self, digest: Digest) -> None:
+        try:
+            head = await self._context.connector.head_manifest(self._name, str(digest))
+        except RegistryError as error:
+            self._findings.is_partial = True
+            self._problem("", digest, error.code, error.message)
+            return
+        (self._findings.here if head is not None else self._findings.absent).add(digest)
+
+    async def _read_referrers(self, chunk: list[str], fresh: set[Digest]) -> None:
+        """Ask what refers to new manifests, and in turn to a part of the others."""
+        connector = self._context.connector
+        if not isinstance(connector, ListsReferrers):
+            return
+        lists: ListsReferrers = connector
+        turn = self._context.crawl_id % REFERRER_ROTATION
+        pointed = {reading.digest for tag in chunk if (reading := self._findings.tags.get(tag)) is not None}
+        pending = sorted(
+            digest
+            for digest in pointed
+            if digest is not None
+            and (digest in fresh or self._context.verify or int(digest.hex[:8], 16) % REFERRER_ROTATION == turn)
+        )
+        for _ in range(MAX_REFERRER_DEPTH):
+            found = await self._context.each(lambda subject: self._list_referrers(lists, subject), pending)
+            pending = sorted({digest for digests in found for digest in digests} - self._findings.here)
+            if not pending:
+                return
+            await self._absorber.absorb_children(pending)
+
+    async def _list_referrers(self, connector: ListsReferrers, subject: Digest) -> tuple[Digest, ...]:
+        try:
+            found = await connector.list_referrers(self._name, subject)
+        except RegistryError as error:
+            self._findings.is_partial = True
+            self._problem("", subject, error.code, error.message)
+            return ()
+        return tuple(descriptor.digest for descriptor in found or ())

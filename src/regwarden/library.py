@@ -1,0 +1,332 @@
+"""The public Python interface: crawl registries, ask the inventory. The command line is built on it.
+
+Names, arguments and fields documented here keep their meaning within a major version; new ones may be added.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
+
+from regwarden import clock
+from regwarden.errors import InputError, NotFound, StoreError
+from regwarden.library_queries import QueryArguments, build_query
+from regwarden.settings_sources import LoadedSettings, default_database, load_settings
+from regwarden.store import reports
+from regwarden.store.database import Access, Database, open_database
+from regwarden.store.holders import ContentReport, find_content
+from regwarden.store.queries import count_rows, iterate_rows, list_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sqlalchemy.engine import Connection
+
+    from regwarden.core.query import Query
+    from regwarden.flows.crawl import CrawlProgress, CrawlReport
+    from regwarden.library_check import RegistryCheck
+    from regwarden.library_crawl import CrawlArguments
+
+T = TypeVar("T")
+
+_MEMORY: Final = frozenset({":memory:", "sqlite://", "sqlite:///:memory:"})
+_PAGE_ROWS: Final = 1000
+_ALGORITHMS: Final = ("sha256:", "sha512:")
+_DIGEST_START: Final = re.compile(r"[0-9a-f]{6,128}")
+
+
+class Row(Mapping[str, Any]):
+    """One result: a read-only mapping whose fields are attributes too (``row.tag``, ``row["tag"]``)."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._fields = dict(fields)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._fields[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name not in self._fields:
+            raise AttributeError(f"this row has no field {name!r}")
+        return self._fields[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __repr__(self) -> str:
+        return f"Row({', '.join(f'{name}={value!r}' for name, value in self._fields.items())})"
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """Some rows of an answer. ``next_cursor`` asks for the rows after them; ``None`` where there are none.
+
+    ``unknown_count`` is how many rows no condition could decide, because what it asks is not known of them; ``None``
+    where that was not asked for.
+    """
+
+    rows: tuple[Row, ...]
+    next_cursor: str | None
+    unknown_count: int | None
+
+
+class Inventory:
+    """What is known of the registries, in one database. Made by ``connect``; close it, or use it in ``with``.
+
+    Nothing is opened before the first call. Every method raises a ``RegwardenError`` when it fails; asking without
+    any inventory raises ``StoreError`` with the code ``no-inventory``. Sizes are bytes, times aware UTC, ``None`` is
+    unknown.
+    """
+
+    def __init__(self, loaded: LoadedSettings, *, environ: Mapping[str, str] | None = None) -> None:
+        self.settings = loaded
+        self._environ = os.environ if environ is None else environ
+        self._url = loaded.settings.database or default_database()
+        self._opened: Database | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database. More calls do nothing."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def crawl(
+        self,
+        registry: str,
+        *,
+        on_progress: CrawlProgress | None = None,
+        on_warning: Callable[[str], None] | None = None,
+        **arguments: Unpack[CrawlArguments],
+    ) -> CrawlReport:
+        """Read a registry into the inventory; ``registry`` is a configured or known name, or an address.
+
+        ``on_progress`` is called often with the state of the crawl, ``on_warning`` with sentences for people.
+        Interrupted, the next call continues. Raises ``RegistryError`` if the registry cannot be read at all.
+        """
+        from regwarden.library_crawl import CrawlCall, run_crawl
+
+        call = CrawlCall(registry, arguments, self._environ, on_progress, on_warning)
+        return run_crawl(self._database(Access.WRITE), self.settings, call)
+
+    def check(
+        self,
+        registry: str,
+        *,
+        on_warning: Callable[[str], None] | None = None,
+        **arguments: Unpack[CrawlArguments],
+    ) -> RegistryCheck:
+        """Whether a registry answers and accepts the credentials, and what it can do; changes nothing.
+
+        A registry that cannot be asked is an answer too: ``error`` of the result.
+        """
+        from regwarden.library_check import check_registry
+        from regwarden.library_crawl import CrawlCall
+
+        call = CrawlCall(registry, arguments, self._environ, on_warning=on_warning)
+        return check_registry(self._known_or_empty(), self.settings, call)
+
+    def known_registries(self) -> list[Row]:
+        """The configured registries and those in the inventory, by name; what was never crawled has no totals."""
+        rows = {row.registry: row for row in self._known_or_empty()}
+        for registry in self.settings.settings.registry:
+            if registry.name not in rows:
+                rows[registry.name] = Row({"registry": registry.name, "url": registry.url, "kind": registry.kind})
+        return [rows[name] for name in sorted(rows)]
+
+    def registries(self, *names: str) -> list[Row]:
+        """The registries of the inventory with their totals, by name."""
+        found = self._read(lambda connection: reports.registry_overview(connection, names))
+        return [Row({name: getattr(one, name) for name in one.__dataclass_fields__}) for one in found]
+
+    def coverage(self, *names: str) -> list[reports.Coverage]:
+        """How complete and how old the inventory of each registry is."""
+        return self._read(lambda connection: reports.coverage(connection, names))
+
+    def usage(self, *names: str, top: int = 20) -> reports.UsageReport:
+        """Totals per registry, the ``top`` largest repositories and tags, and the problems."""
+        return self._read(lambda connection: reports.usage_report(connection, names, top=top))
+
+    def problems(self, registry: str | None = None, repository: str | None = None) -> list[reports.ReportedProblem]:
+        """What could not be read, or is not as it should be, in everything, one registry or one repository."""
+        return self._read(lambda connection: reports.list_problems(connection, registry, repository))
+
+    def repositories(self, *selectors: str, **query: Unpack[QueryArguments]) -> list[Row]:
+        """Repositories that match any selector (all, if there is none) and every condition."""
+        return list(self.page("repository", *selectors, **query).rows)
+
+    def tags(self, *selectors: str, **query: Unpack[QueryArguments]) -> list[Row]:
+        """Tags that match any selector (all, if there is none) and every condition."""
+        return list(self.page("tag", *selectors, **query).rows)
+
+    def manifests(self, *selectors: str, **query: Unpack[QueryArguments]) -> list[Row]:
+        """Manifests of repositories that match, tagged or not."""
+        return list(self.page("manifest", *selectors, **query).rows)
+
+    def blobs(self, *selectors: str, **query: Unpack[QueryArguments]) -> list[Row]:
+        """Blobs of repositories that match."""
+        return list(self.page("blob", *selectors, **query).rows)
+
+    def page(self, noun: str, *selectors: str, count_unknown: bool = False, **query: Unpack[QueryArguments]) -> RowPage:
+        """Rows of ``noun`` (repository, tag, manifest, blob) with the cursor of the rows after them.
+
+        ``count_unknown`` also counts the rows that no condition could decide, which takes longer.
+        """
+        found = self._ask(
+            noun,
+            selectors,
+            query,
+            lambda connection, asked: list_rows(connection, asked, clock.now(), count_unknown=count_unknown),
+        )
+        return RowPage(tuple(map(Row, found.rows)), found.next_cursor, found.unknown_count)
+
+    def iterate(self, noun: str, *selectors: str, **query: Unpack[QueryArguments]) -> Iterator[Row]:
+        """All rows of ``noun``, read a page at a time, for answers that do not fit into memory."""
+        query = {"limit": _PAGE_ROWS, **query}
+        while True:
+            page = self.page(noun, *selectors, **query)
+            yield from page.rows
+            if page.next_cursor is None:
+                return
+            query["cursor"] = page.next_cursor
+
+    def consume(
+        self,
+        noun: str,
+        consumer: Callable[[Iterable[dict[str, object]]], T],
+        *selectors: str,
+        **query: Unpack[QueryArguments],
+    ) -> T:
+        """Give all rows of ``noun`` to ``consumer``, from one consistent snapshot, and return its result."""
+
+        def consume(connection: Connection, asked: Query) -> T:
+            # Closed before the connection is: a consumer may stop early.
+            rows = cast("Generator[dict[str, object], None, None]", iterate_rows(connection, asked, clock.now()))
+            with closing(rows):
+                return consumer(rows)
+
+        return self._ask(noun, selectors, query, consume)
+
+    def count(self, noun: str, *selectors: str, **query: Unpack[QueryArguments]) -> int:
+        """How many rows of ``noun`` match."""
+        return self._ask(noun, selectors, query, lambda connection, asked: count_rows(connection, asked, clock.now()))
+
+    def repository(self, text: str) -> Row:
+        """The one repository that ``[REGISTRY/]REPOSITORY`` names; raises ``NotFound``, for several ``InputError``."""
+        return self._one("repository", text)
+
+    def tag(self, text: str) -> Row:
+        """The one tag that ``[REGISTRY/]REPOSITORY:TAG`` names; raises ``NotFound`` or, for several, ``InputError``."""
+        if ":" not in text.rpartition("/")[2]:
+            raise InputError(
+                f"{text[:160]!r} names no tag",
+                hint="Write REPOSITORY:TAG, for example team/app:1.0.",
+                code="bad-reference",
+            )
+        return self._one("tag", text)
+
+    def digest_of(self, text: str) -> str:
+        """The digest that a text means: a digest or the start of one, ``REPOSITORY:TAG`` or ``REPOSITORY@DIGEST``."""
+        if "@" in text:
+            return text.rpartition("@")[2]
+        if text.startswith(_ALGORITHMS) or _DIGEST_START.fullmatch(text.strip().lower()):
+            return text
+        found = self.tag(text)
+        if found.digest is None:
+            raise NotFound(f"the manifest of {text} is not known", hint=f"Run: regwarden crawl {found.registry}")
+        return str(found.digest)
+
+    def find_content(self, digest: str, *, registry: str | None = None) -> ContentReport:
+        """What a digest (or at least its first six digits) is and every place that holds or needs it.
+
+        Raises ``NotFound`` if the inventory has no such content, ``InputError`` if several begin so.
+        """
+        found = self._read(lambda connection: find_content(connection, digest, registry))
+        if found is None:
+            hint = "`regwarden manifest list` shows what there is."
+            raise NotFound(f"the inventory has no content {digest[:160]}", hint=hint)
+        return found
+
+    def _one(self, noun: str, text: str) -> Row:
+        found = self.page(noun, text, limit=2).rows
+        if len(found) > 1:
+            names = ", ".join(f"{row.registry}/{row.repository}" for row in found)
+            raise InputError(
+                f"{text[:160]!r} means more than one {noun}: {names}",
+                hint="Put the name of the registry and a slash in front, and use no pattern.",
+                code="ambiguous-reference",
+            )
+        if not found:
+            hint = f"`regwarden {noun} list` shows what there is."
+            raise NotFound(f"the inventory has no {noun} {text[:160]}", hint=hint)
+        return found[0]
+
+    def _known_or_empty(self) -> list[Row]:
+        """The registries of the inventory; none where there is no inventory."""
+        if self._opened is None and self._url in _MEMORY:
+            return []
+        try:
+            return self.registries()
+        except StoreError as error:
+            if error.code != "no-inventory":
+                raise
+            return []
+
+    def _ask(
+        self,
+        noun: str,
+        selectors: tuple[str, ...],
+        query: QueryArguments,
+        work: Callable[[Connection, Query], T],
+    ) -> T:
+        """Run ``work`` with the query; the names of the registries decide what a selector means."""
+
+        def read(connection: Connection) -> T:
+            known = [one.registry for one in reports.registry_overview(connection)]
+            return work(connection, build_query(noun, selectors, query, known_registries=known))
+
+        return self._read(read)
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        return self._database(Access.READ).read_now(work)
+
+    def _database(self, access: Access) -> Database:
+        """The open database; opened again when it must be written and was only open to be read."""
+        if self._opened is not None and access is Access.WRITE and self._opened.access is Access.READ:
+            self.close()
+        if self._opened is None:
+            if self._url in _MEMORY and access is Access.READ:
+                raise StoreError(
+                    "the database :memory: keeps nothing, so there is no inventory to ask",
+                    hint="Add --refresh, or name a file with --database.",
+                    code="no-inventory",
+                )
+            self._opened = open_database(self._url, access=access, create=access is Access.WRITE)
+        return self._opened
+
+
+def connect(
+    database: str | None = None, *, config: str | Path | None = None, environ: Mapping[str, str] | None = None
+) -> Inventory:
+    """The inventory in ``database`` (``sqlite:///FILE``, ``postgresql://…``, ``:memory:``).
+
+    Without it, the configuration file (``config``, or where ``regwarden config show`` says) and the environment
+    decide as for the command line. Raises ``InputError`` for a configuration that cannot be used.
+    """
+    environ = os.environ if environ is None else environ
+    loaded = load_settings(environ, file=Path(config) if config else None, database=database)
+    return Inventory(loaded, environ=environ)

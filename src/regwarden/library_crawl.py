@@ -1,0 +1,118 @@
+"""How does a call of the library become a crawl: arguments to settings, credentials and options, and one event loop?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import structlog
+
+from regwarden.core.patterns import parse_pattern
+from regwarden.errors import InputError
+from regwarden.flows.crawl import CrawlOptions, CrawlProgress, CrawlReport, crawl
+from regwarden.settings import RegistrySettings, Secret
+from regwarden.store import reports
+from regwarden.wiring import RegistryAccess, open_services, resolve_registry, run_async
+
+if TYPE_CHECKING:
+    from regwarden.settings_sources import LoadedSettings
+    from regwarden.store.database import Database
+
+
+class CrawlArguments(TypedDict, total=False):
+    """What ``Inventory.crawl`` may be told; what is not given is taken from the settings.
+
+    How the registry is reached: ``name`` (what it is called from now on), ``username`` and ``password``,
+    ``docker_config``, ``digest_auth``, ``client_certificate``, ``client_key``, ``ca_bundle``, ``token_hosts``,
+    ``blob_hosts``, ``concurrency``, ``requests_per_second``. What is read: ``repositories`` (patterns),
+    ``with_configs``, ``verify`` (probe that everything exists), ``verify_blobs`` (ask for each blob),
+    ``accept_disappearance`` (believe it when suspiciously much has vanished).
+    """
+
+    name: str
+    username: str
+    password: str
+    docker_config: str
+    digest_auth: bool
+    client_certificate: str
+    client_key: str
+    ca_bundle: str
+    token_hosts: Sequence[str]
+    blob_hosts: Sequence[str]
+    concurrency: int
+    requests_per_second: float
+    repositories: Sequence[str]
+    with_configs: bool
+    verify: bool
+    verify_blobs: bool
+    accept_disappearance: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CrawlCall:
+    """One call of ``Inventory.crawl``."""
+
+    registry: str
+    arguments: CrawlArguments
+    environ: Mapping[str, str] = field(repr=False)
+    on_progress: CrawlProgress | None = None
+    on_warning: Callable[[str], None] | None = None
+
+
+def run_crawl(database: Database, loaded: LoadedSettings, call: CrawlCall) -> CrawlReport:
+    """Find the registry, open it, crawl it, close it. Raises what ``flows.crawl`` and ``wiring`` raise."""
+    registries = database.read_now(reports.registry_overview)
+    access = resolve_registry(
+        call.registry,
+        loaded,
+        call.environ,
+        known={one.registry: one.url for one in registries},
+        changes=registry_changes(call.arguments),
+    )
+    options = _options(call.arguments, access, loaded)
+
+    async def work() -> CrawlReport:
+        warn = call.on_warning or log_warning
+        defaults, environ = loaded.settings.defaults, call.environ
+        async with open_services(database, [access], defaults, environ=environ, warn=warn) as (services, targets):
+            return await crawl(services, targets[0], options, call.on_progress)
+
+    return run_async(work())
+
+
+def registry_changes(arguments: CrawlArguments) -> dict[str, Any]:
+    """The arguments that change how a registry is reached, as ``wiring`` takes them."""
+    _check_names(arguments)
+    changes: dict[str, Any] = {
+        key: tuple(value) if key.endswith("_hosts") else value  # type: ignore[arg-type]  # the keys say the types
+        for key, value in arguments.items()
+        if key in RegistrySettings.__struct_fields__
+    }
+    if "password" in arguments:
+        changes["password"] = Secret(arguments["password"])
+    return changes
+
+
+def _options(arguments: CrawlArguments, access: RegistryAccess, loaded: LoadedSettings) -> CrawlOptions:
+    concurrency = access.registry.concurrency or loaded.settings.defaults.concurrency
+    return CrawlOptions(
+        with_configs=arguments.get("with_configs", True),
+        verify=arguments.get("verify", False),
+        verify_blobs=arguments.get("verify_blobs", False),
+        accept_disappearance=arguments.get("accept_disappearance", False),
+        repositories=tuple(parse_pattern(text) for text in arguments.get("repositories", ())),
+        concurrency=concurrency,
+    )
+
+
+def _check_names(arguments: CrawlArguments) -> None:
+    unknown = set(arguments) - set(CrawlArguments.__annotations__)
+    if unknown:
+        known = ", ".join(CrawlArguments.__annotations__)
+        raise InputError(f"crawl has no argument {min(unknown)!r}", hint=f"It has: {known}.")
+
+
+def log_warning(text: str) -> None:
+    """What warnings do where nobody listens: they go to the log."""
+    structlog.get_logger("regwarden").warning(text)

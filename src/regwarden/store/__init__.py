@@ -1,0 +1,1 @@
+"""Everything that talks to a database; the only SQL of the project."""

@@ -1,0 +1,154 @@
+"""How are thousands of rows written, and thousands of keys looked up, in few statements?
+
+SQLite takes ``executemany``, PostgreSQL one ``INSERT … SELECT FROM unnest`` with binary arrays; statement texts are
+built once per table, columns and dialect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, SmallInteger, Table, Text, literal_column
+from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.sql.elements import ColumnElement
+
+KeyT = TypeVar("KeyT", int, str, bytes)
+Row = Mapping[str, object]
+
+_POSTGRESQL_CHUNK: Final = 10_000
+_SQLITE_KEYS_CHUNK: Final = 500
+_ARRAY_TYPES: Final = (
+    (SmallInteger, "smallint[]"),
+    (BigInteger, "bigint[]"),
+    (Integer, "integer[]"),
+    (LargeBinary, "bytea[]"),
+    (Text, "text[]"),
+)
+
+
+def excluded(column: Column[Any]) -> ColumnElement[Any]:
+    """The value that the row not inserted had for ``column``: for ``where``."""
+    return literal_column(f"excluded.{column.name}", column.type)
+
+
+def bulk_upsert(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Row],
+    *,
+    update: Sequence[str] = (),
+    conflict: Sequence[str] | None = None,
+    where: ColumnElement[bool] | None = None,
+) -> None:
+    """Insert ``rows`` into ``table``; where a row with the same ``conflict`` columns exists, change or keep it.
+
+    All rows have the same keys: column names. ``update`` names the columns that take the new values; without it the
+    existing row is kept. ``where`` restricts which existing rows are changed (``excluded(column)`` is the new value,
+    ``table.c`` has the old one). ``conflict`` is the primary key unless given. Of several rows with the same conflict
+    columns the last one counts if ``update`` is given, the first one if not.
+    Raises ValueError for rows with unlike keys.
+    """
+    if not rows:
+        return
+    columns = tuple(rows[0])
+    keys = tuple(conflict) if conflict is not None else tuple(column.name for column in table.primary_key)
+    if update:
+        rows = _last_of_each(rows, keys)
+    action = _action_sql(connection.dialect, update, where)
+    sql = _upsert_sql(table, columns, keys, action, connection.dialect.name)
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(sql, _as_tuples(rows, columns))
+        return
+    for start in range(0, len(rows), _POSTGRESQL_CHUNK):
+        connection.exec_driver_sql(sql, _as_arrays(rows[start : start + _POSTGRESQL_CHUNK], table, columns))
+
+
+def bulk_ids(
+    connection: Connection, table: Table, key_column: str, keys: Iterable[KeyT], *, id_column: str = "id"
+) -> dict[KeyT, int]:
+    """The ids of the rows of ``table`` whose ``key_column`` is one of ``keys``; absent keys are left out."""
+    wanted = list(dict.fromkeys(keys))
+    found: dict[KeyT, int] = {}
+    if connection.dialect.name == "sqlite":
+        for start in range(0, len(wanted), _SQLITE_KEYS_CHUNK):
+            chunk = wanted[start : start + _SQLITE_KEYS_CHUNK]
+            sql = _ids_sql(table, key_column, id_column, len(chunk))
+            found.update(_pairs(connection, sql, tuple(chunk)))
+        return found
+    for start in range(0, len(wanted), _POSTGRESQL_CHUNK):
+        sql = _ids_sql(table, key_column, id_column, 0)
+        found.update(_pairs(connection, sql, (wanted[start : start + _POSTGRESQL_CHUNK],)))
+    return found
+
+
+def _pairs(connection: Connection, sql: str, parameters: tuple[object, ...]) -> Iterator[tuple[Any, int]]:
+    yield from connection.exec_driver_sql(sql, parameters)
+
+
+def _last_of_each(rows: Sequence[Row], keys: tuple[str, ...]) -> Sequence[Row]:
+    distinct = {tuple(row[key] for key in keys): row for row in rows}
+    return rows if len(distinct) == len(rows) else list(distinct.values())
+
+
+def _as_tuples(rows: Sequence[Row], columns: tuple[str, ...]) -> list[tuple[object, ...]]:
+    width = len(columns)
+    if any(len(row) != width for row in rows):
+        message = "rows written together must have the same columns"
+        raise ValueError(message)
+    try:
+        return [tuple([row[column] for column in columns]) for row in rows]
+    except KeyError as error:
+        message = f"rows written together must have the same columns: {error} is missing"
+        raise ValueError(message) from error
+
+
+def _as_arrays(rows: Sequence[Row], table: Table, columns: tuple[str, ...]) -> tuple[list[object], ...]:
+    arrays = [list(array) for array in zip(*_as_tuples(rows, columns), strict=True)]
+    for place, column in enumerate(columns):
+        if isinstance(table.c[column].type, SmallInteger):
+            # PostgreSQL has no cast from boolean to smallint.
+            arrays[place] = [int(flag) if isinstance(flag, bool) else flag for flag in arrays[place]]
+    return tuple(arrays)
+
+
+def _action_sql(dialect: Dialect, update: Sequence[str], where: ColumnElement[bool] | None) -> str:
+    if not update:
+        return "DO NOTHING"
+    quote = dialect.identifier_preparer.quote
+    changes = ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in update)
+    if where is None:
+        return f"DO UPDATE SET {changes}"
+    condition = where.compile(dialect=dialect, compile_kwargs={"literal_binds": True, "include_table": True})
+    return f"DO UPDATE SET {changes} WHERE {condition}"
+
+
+@lru_cache(maxsize=256)
+def _upsert_sql(table: Table, columns: tuple[str, ...], keys: tuple[str, ...], action: str, dialect: str) -> str:
+    names = ", ".join(f'"{column}"' for column in columns)
+    if dialect == "sqlite":
+        source = f"VALUES ({', '.join('?' * len(columns))})"
+    else:
+        arrays = ", ".join(f"%b::{_array_type(table.c[column])}" for column in columns)
+        source = f"SELECT * FROM unnest({arrays})"  # noqa: S608 -- only types, never values
+    target = ", ".join(f'"{key}"' for key in keys)
+    return f'INSERT INTO "{table.name}" ({names}) {source} ON CONFLICT ({target}) {action}'
+
+
+@lru_cache(maxsize=256)
+def _ids_sql(table: Table, key_column: str, id_column: str, count: int) -> str:
+    """``count`` is the number of SQLite's placeholders; 0 asks PostgreSQL for one array."""
+    condition = f"IN ({', '.join('?' * count)})" if count else f"= ANY(%b::{_array_type(table.c[key_column])})"
+    return (
+        f'SELECT "{table.c[key_column].name}", "{table.c[id_column].name}" '  # noqa: S608 -- names from the schema
+        f'FROM "{table.name}" WHERE "{key_column}" {condition}'
+    )
+
+
+def _array_type(column: Column[Any]) -> str:
+    for kind, name in _ARRAY_TYPES:
+        if isinstance(column.type, kind):
+            return name
+    message = f"column {column} has a type that cannot be written in bulk"
+    raise TypeError(message)

@@ -1,0 +1,245 @@
+"""Content by digest: keeping manifests, their blobs and their children, once for all repositories."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import select, update
+from sqlalchemy.engine import Connection
+
+from regwarden.core.coverage import Problem
+from regwarden.core.oci.configs import ConfigFacts
+from regwarden.core.oci.digests import Digest
+from regwarden.core.oci.manifests import Manifest
+from regwarden.store.bulk import bulk_ids, bulk_upsert
+from regwarden.store.chunks import chunked
+from regwarden.store.packing import pack_blob_ids
+from regwarden.store.schema import blobs, manifest_children, manifests
+from regwarden.store.times import from_micros, to_micros
+
+_COMPRESSION_LEVEL: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class KnownManifest:
+    """Content that was read before, in whatever repository."""
+
+    digest: Digest
+    state: str
+    is_index: bool
+    config_state: str
+    created_at: datetime | None
+    platform: str
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestContent:
+    """A manifest's bytes and what was learned from them, ready to be kept.
+
+    ``manifest`` is ``None`` where ``state`` is ``unsupported`` or ``bad``. ``created_at`` and ``platform`` are the
+    config's, or for an index those of its children.
+    """
+
+    digest: Digest
+    media_type: str
+    payload: bytes
+    state: str = "read"
+    manifest: Manifest | None = None
+    config: ConfigFacts | None = None
+    config_state: str = "none"
+    created_at: datetime | None = None
+    platform: str = ""
+
+
+def find_manifests(connection: Connection, digests: Iterable[Digest]) -> dict[Digest, KnownManifest]:
+    """Those of ``digests`` whose bytes the inventory has, from whatever repository."""
+    ids = bulk_ids(connection, manifests, "digest", [digest.to_bytes() for digest in digests])
+    if not ids:
+        return {}
+    known = {}
+    for chunk in chunked(list(ids.values())):
+        rows = connection.execute(
+            select(
+                manifests.c.digest,
+                manifests.c.state,
+                manifests.c.is_index,
+                manifests.c.config_state,
+                manifests.c.created_at,
+                manifests.c.platform,
+            ).where(manifests.c.id.in_(chunk), manifests.c.state != "unread")
+        )
+        for row in rows:
+            digest = Digest.from_bytes(row.digest)
+            known[digest] = KnownManifest(
+                digest, row.state, bool(row.is_index), row.config_state, from_micros(row.created_at), row.platform
+            )
+    return known
+
+
+def load_payloads(connection: Connection, digests: Iterable[Digest]) -> dict[Digest, tuple[str, bytes]]:
+    """The media type and exact bytes of manifests that were read."""
+    ids = bulk_ids(connection, manifests, "digest", [digest.to_bytes() for digest in digests])
+    found = {}
+    for chunk in chunked(list(ids.values())):
+        for row in connection.execute(
+            select(manifests.c.digest, manifests.c.media_type, manifests.c.payload).where(manifests.c.id.in_(chunk))
+        ):
+            if row.payload is not None:
+                found[Digest.from_bytes(row.digest)] = (row.media_type, zlib.decompress(row.payload))
+    return found
+
+
+def save_contents(connection: Connection, contents: Sequence[ManifestContent]) -> tuple[Problem, ...]:
+    """Keep manifests by digest, with their blobs and children. Returns conflicts of declared blob sizes."""
+    if not contents:
+        return ()
+    parsed = [content.manifest for content in contents if content.manifest is not None]
+    blob_ids, problems = _save_blobs(connection, parsed)
+    own = {content.digest for content in contents}
+    unread = {child.digest: child for manifest in parsed for child in manifest.children if child.digest not in own}
+    bulk_upsert(
+        connection,
+        manifests,
+        [_unread_row(child.digest, child.media_type, child.size_bytes) for child in unread.values()],
+        conflict=("digest",),
+    )
+    rows = [_manifest_row(content, blob_ids) for content in contents]
+    bulk_upsert(
+        connection,
+        manifests,
+        rows,
+        update=[name for name in rows[0] if name != "digest"],
+        conflict=("digest",),
+    )
+    ids = bulk_ids(connection, manifests, "digest", [digest.to_bytes() for digest in (*own, *unread)])
+    children = [
+        {
+            "parent_id": ids[manifest.digest.to_bytes()],
+            "position": position,
+            "child_id": ids[child.digest.to_bytes()],
+            "platform": str(child.platform) if child.platform else "",
+        }
+        for manifest in parsed
+        for position, child in enumerate(manifest.children)
+    ]
+    bulk_upsert(connection, manifest_children, children, conflict=("parent_id", "position"))
+    return problems
+
+
+def _save_blobs(connection: Connection, parsed: Sequence[Manifest]) -> tuple[dict[bytes, int], tuple[Problem, ...]]:
+    """Keep the blobs of manifests; where declarations of one digest differ the smallest counts and it is noted."""
+    declared: dict[bytes, tuple[str, int]] = {}
+    conflicts: set[bytes] = set()
+    for manifest in parsed:
+        for blob in manifest.stored_blobs():
+            key = blob.digest.to_bytes()
+            before = declared.get(key)
+            if before is not None and before[1] != blob.size_bytes:
+                conflicts.add(key)
+            if before is None or blob.size_bytes < before[1]:
+                declared[key] = (blob.media_type, blob.size_bytes)
+    if not declared:
+        return {}, ()
+    known = _find_blobs(connection, declared)
+    missing = [key for key in declared if key not in known]
+    bulk_upsert(
+        connection,
+        blobs,
+        [{"digest": key, "media_type": declared[key][0], "size_bytes": declared[key][1]} for key in missing],
+        conflict=("digest",),
+    )
+    # Looked up first: on PostgreSQL every insert that meets an existing row uses up an id, and packed ids are 32 bits.
+    known |= _find_blobs(connection, missing)
+    for key, (blob_id, size_bytes) in known.items():
+        if key in conflicts or declared[key][1] != size_bytes:
+            conflicts.add(key)
+            connection.execute(
+                update(blobs)
+                .where(blobs.c.id == blob_id)
+                .values(size_bytes=min(declared[key][1], size_bytes), is_conflicting=1)
+            )
+    problems = tuple(
+        Problem("", "", str(Digest.from_bytes(key)), "size-conflict", "manifests declare different sizes for this blob")
+        for key in sorted(conflicts)
+    )
+    return {key: blob_id for key, (blob_id, _) in known.items()}, problems
+
+
+def _find_blobs(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
+    """Id and size in bytes of those blobs that are known."""
+    return {
+        bytes(row.digest): (row.id, row.size_bytes)
+        for chunk in chunked(list(keys))
+        for row in connection.execute(
+            select(blobs.c.id, blobs.c.digest, blobs.c.size_bytes).where(blobs.c.digest.in_(chunk))
+        )
+    }
+
+
+def _unread_row(digest: Digest, media_type: str, size_bytes: int) -> dict[str, Any]:
+    return {
+        "digest": digest.to_bytes(),
+        "state": "unread",
+        "media_type": media_type,
+        "size_bytes": size_bytes,
+        "blob_ids": b"",
+    }
+
+
+def _manifest_row(content: ManifestContent, blob_ids: Mapping[bytes, int]) -> dict[str, Any]:
+    manifest = content.manifest
+    row: dict[str, Any] = {
+        "digest": content.digest.to_bytes(),
+        "state": content.state,
+        "media_type": content.media_type,
+        "artifact_type": "",
+        "config_media_type": "",
+        "config_digest": None,
+        "config_state": content.config_state,
+        "subject_digest": None,
+        "is_index": 0,
+        "platform": content.platform,
+        "created_at": to_micros(content.created_at) if content.created_at is not None else None,
+        "labels": msgspec.json.encode(dict(content.config.labels)).decode()
+        if content.config is not None and content.config.labels
+        else None,
+        "size_bytes": len(content.payload),
+        "layer_count": 0,
+        "blob_ids": b"",
+        "logical_bytes": None,
+        "layer_bytes": None,
+        "total_size": None,
+        "payload": zlib.compress(content.payload, _COMPRESSION_LEVEL),
+    }
+    if manifest is not None:
+        row.update(_content_columns(manifest, blob_ids))
+    return row
+
+
+def _content_columns(manifest: Manifest, blob_ids: Mapping[bytes, int]) -> dict[str, Any]:
+    sizes = {blob.digest: blob.size_bytes for blob in manifest.stored_blobs()}
+    layers = {blob.digest: blob.size_bytes for blob in (*manifest.layers, *manifest.blobs) if not blob.is_foreign}
+    packed, layer_count = pack_blob_ids(
+        (blob_ids[digest.to_bytes()] for digest in layers), (blob_ids[digest.to_bytes()] for digest in sizes)
+    )
+    config = manifest.config
+    return {
+        "artifact_type": manifest.artifact_type,
+        "config_media_type": config.media_type if config is not None else "",
+        "config_digest": config.digest.to_bytes() if config is not None else None,
+        "subject_digest": manifest.subject.digest.to_bytes() if manifest.subject is not None else None,
+        "is_index": int(manifest.is_index),
+        "layer_count": layer_count,
+        "blob_ids": packed,
+        # An index's sums need its children: the engine fills them in.
+        "logical_bytes": None if manifest.is_index else manifest.size_bytes + sum(sizes.values()),
+        "layer_bytes": None if manifest.is_index else sum(layers.values()),
+        "total_size": None
+        if manifest.is_index
+        else sum(blob.size_bytes for blob in manifest.layers if not blob.is_foreign),
+    }

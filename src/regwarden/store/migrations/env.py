@@ -1,0 +1,18 @@
+"""What Alembic runs round every migration: our connection, our metadata, our version table."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from regwarden.store.migrations import VERSION_TABLE
+from regwarden.store.schema import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    version_table=VERSION_TABLE,
+    render_as_batch=connection.dialect.name == "sqlite",
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,206 @@
+"""Where is each field of ``core.fields`` kept? The one table from field names to SQL, noun by noun."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from sqlalchemy import BigInteger, String, and_, case, cast, collate, func, literal, select
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy.sql.schema import Column, Table
+
+from regwarden.core.fields import Noun
+from regwarden.core.oci.digests import Digest
+from regwarden.store.schema import Name, manifests, registries, repositories, repository_manifests, tags
+from regwarden.store.times import from_micros
+
+_DAY_MICROS: Final = 86_400_000_000
+_SHORT_REVISION: Final = 9
+
+
+class Form(Enum):
+    """How a stored value becomes a shown one."""
+
+    PLAIN = 1
+    TIME = 2  # microseconds → aware datetime
+    DIGEST = 3  # bytes → sha256:…
+    HEX = 4  # bytes → the digits alone
+    SHORT_HEX = 5  # bytes → the first nine digits
+    FLAG = 6  # 0 or 1 → bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredField:
+    """The SQL expression of a field; a NULL of it is unknown. Its order is the order of the shown values."""
+
+    expression: ColumnElement[Any]
+    form: Form = Form.PLAIN
+    is_nullable: bool = True
+
+    @property
+    def stored(self) -> type:
+        """The Python type of stored values."""
+        if self.form in (Form.DIGEST, Form.HEX, Form.SHORT_HEX):
+            return bytes
+        return self.expression.type.python_type
+
+    def shown(self, value: Any) -> Any:
+        """The value that people and conditions see, from the stored one."""
+        return None if value is None else _SHOWN[self.form](value)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRegistry:
+    """A registry as conditions and rows need it; ``host`` is ``HOST[:PORT]``."""
+
+    id: int
+    name: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What field expressions depend on beside the tables: the database, its registries by name, the moment."""
+
+    dialect: str
+    registries: tuple[KnownRegistry, ...]
+    now_micros: int
+
+
+def load_registries(connection: Connection) -> tuple[KnownRegistry, ...]:
+    """All registries, in the order of their names."""
+    rows = connection.execute(select(registries.c.id, registries.c.name, registries.c.url).order_by(registries.c.name))
+    return tuple(KnownRegistry(row.id, row.name, urlsplit(row.url).netloc or row.url) for row in rows)
+
+
+def stored_fields(noun: Noun, scope: Scope) -> Mapping[str, StoredField]:
+    """The fields of a noun that is kept as rows (every one but ``blob``)."""
+    fields = _FIELDS[noun](scope)
+    return {name: replace(field, expression=_in_byte_order(field.expression, scope)) for name, field in fields.items()}
+
+
+def _registry_fields(scope: Scope) -> dict[str, StoredField]:
+    del scope
+    names = "url kind repository_count tag_count manifest_count logical_bytes stored_bytes stored_all_bytes"
+    return {
+        "registry": _column(registries.c.name),
+        **_columns(registries, f"{names} layer_bytes disk_bytes crawled_at crawl_state sized_at problem_count"),
+    }
+
+
+def _repository_fields(scope: Scope) -> dict[str, StoredField]:
+    names = "tag_count manifest_count logical_bytes stored_bytes stored_all_bytes exclusive_bytes shared_bytes"
+    more = "attributed_bytes layer_bytes disk_bytes state problem_count first_seen_at seen_at newest_created_at"
+    return {**_place(scope), **_columns(repositories, f"{names} {more}")}
+
+
+def _tag_fields(scope: Scope) -> dict[str, StoredField]:
+    age = (literal(scope.now_micros, BigInteger) - tags.c.created_at) // literal(_DAY_MICROS, BigInteger)
+    location = _by_registry(scope, lambda registry: f"{registry.host}/") + repositories.c.name + ":" + tags.c.name
+    return {
+        **_place(scope),
+        "tag": _column(tags.c.name),
+        **_columns(manifests, "digest media_type artifact_type layer_count total_size is_index", is_outer=True),
+        **_columns(repository_manifests, "pushed_at pulled_at", is_outer=True),
+        **_columns(tags, "logical_bytes exclusive_bytes shared_bytes layer_bytes disk_bytes created_at"),
+        **_columns(tags, "first_seen_at tagged_at verified_at state"),
+        **_revisions(),
+        "platforms": StoredField(manifests.c.platform),
+        "stored_bytes": _column(tags.c.logical_bytes),
+        "seen_at": _column(repositories.c.seen_at),
+        "age_days": StoredField(cast(age, BigInteger)),
+        "location": StoredField(location, is_nullable=False),
+    }
+
+
+def _manifest_fields(scope: Scope) -> dict[str, StoredField]:
+    here = and_(
+        tags.c.repository_id == repository_manifests.c.repository_id,
+        tags.c.manifest_id == repository_manifests.c.manifest_id,
+    )
+    outer = repository_manifests
+    names = select(tags.c.name).where(here).correlate(outer).order_by(tags.c.name).subquery()
+    joined = select(func.coalesce(func.aggregate_strings(names.c.name, ","), "")).scalar_subquery()
+    count = select(func.count()).select_from(tags).where(here).correlate(outer).scalar_subquery()
+    described = "digest media_type artifact_type config_media_type platform size_bytes logical_bytes total_size"
+    return {
+        **_place(scope),
+        **_columns(manifests, f"{described} created_at is_index layer_count"),
+        **_columns(repository_manifests, "exclusive_bytes first_seen_at pushed_at untagged_since"),
+        **_revisions(),
+        "subject": StoredField(manifests.c.subject_digest, Form.DIGEST),
+        "tags": StoredField(joined, is_nullable=False),
+        "tag_count": StoredField(count, is_nullable=False),
+    }
+
+
+_FIELDS: Final[Mapping[str, Callable[[Scope], dict[str, StoredField]]]] = {
+    "registry": _registry_fields,
+    "repository": _repository_fields,
+    "tag": _tag_fields,
+    "manifest": _manifest_fields,
+}
+
+
+def _place(scope: Scope) -> dict[str, StoredField]:
+    return {
+        "registry": StoredField(_by_registry(scope, lambda registry: registry.name), is_nullable=False),
+        "repository": _column(repositories.c.name),
+    }
+
+
+def _revisions() -> dict[str, StoredField]:
+    return {
+        "revision": StoredField(manifests.c.config_digest, Form.HEX),
+        "short_revision": StoredField(manifests.c.config_digest, Form.SHORT_HEX),
+    }
+
+
+def _by_registry(scope: Scope, text: Callable[[KnownRegistry], str]) -> ColumnElement[str]:
+    if len(scope.registries) <= 1:
+        return literal("".join(text(registry) for registry in scope.registries))
+    texts = {registry.id: literal(text(registry)) for registry in scope.registries}
+    return case(texts, value=repositories.c.registry_id)
+
+
+def _in_byte_order(expression: ColumnElement[Any], scope: Scope) -> ColumnElement[Any]:
+    """PostgreSQL compares texts by the rules of a language, except in columns declared as names."""
+    is_name = isinstance(expression, Column) and expression.type is Name
+    if scope.dialect != "postgresql" or is_name or not isinstance(expression.type, String):
+        return expression
+    return collate(expression, "C")
+
+
+def _columns(table: Table, names: str, *, is_outer: bool = False) -> dict[str, StoredField]:
+    return {name: _column(table.c[name], is_outer=is_outer) for name in names.split()}
+
+
+def _column(column: Column[Any], *, is_outer: bool = False) -> StoredField:
+    is_nullable = is_outer or bool(column.nullable)
+    if column.name == "digest":
+        return StoredField(column, Form.DIGEST, is_nullable)
+    if column.name.endswith("_at") or column.name == "untagged_since":
+        return StoredField(column, Form.TIME, is_nullable)
+    return StoredField(column, Form.FLAG if column.name.startswith("is_") else Form.PLAIN, is_nullable)
+
+
+def _short_hex(value: bytes) -> str:
+    return value[1:].hex()[:_SHORT_REVISION]
+
+
+def _identity(value: Any) -> Any:
+    return value
+
+
+_SHOWN: Final[Mapping[Form, Callable[[Any], Any]]] = {
+    Form.PLAIN: _identity,
+    Form.TIME: from_micros,
+    Form.DIGEST: lambda value: str(Digest.from_bytes(bytes(value))),
+    Form.HEX: lambda value: bytes(value)[1:].hex(),
+    Form.SHORT_HEX: lambda value: _short_hex(bytes(value)),
+    Form.FLAG: bool,
+}

@@ -1,0 +1,146 @@
+"""From a word and the settings to the registry that is meant, its credentials and its limits."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from regwarden.errors import InputError, NotFound
+from regwarden.registries.client.credentials import Anonymous, Basic, IdentityToken
+from regwarden.settings import Defaults, RegistrySettings, Secret
+from regwarden.settings_sources import LoadedSettings, load_settings
+from regwarden.wiring import (
+    credentials_of,
+    fingerprint,
+    limits_for,
+    open_registry,
+    resolve_registry,
+    run_async,
+)
+
+CONFIG = """
+[[registry]]
+name = "prod"
+url = "https://registry.example.com"
+username = "robot"
+password_env = "PROD_PASSWORD"
+
+[[registry]]
+name = "mirror"
+url = "http://mirror.example.com:5000"
+"""
+ENVIRON = {"PROD_PASSWORD": "s3cret"}
+PREDECESSOR = {"REGISTRY_USER": "old", "REGISTRY_PASSWORD": "older"}
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> LoadedSettings:
+    file = tmp_path / "regwarden.toml"
+    file.write_text(CONFIG)
+    return load_settings({}, file=file)
+
+
+def test_a_configured_name_and_its_address_mean_the_same_registry(loaded: LoadedSettings) -> None:
+    by_name = resolve_registry("prod", loaded, ENVIRON)
+    by_address = resolve_registry("registry.example.com", loaded, ENVIRON)
+    assert by_name.registry == by_address.registry
+    assert credentials_of(by_name) == Basic("robot", "s3cret")
+
+
+def test_a_known_registry_keeps_its_scheme(loaded: LoadedSettings) -> None:
+    known = {"localhost:5000": "http://localhost:5000"}
+    assert resolve_registry("localhost:5000", loaded, {}, known=known).registry.url == "http://localhost:5000"
+    assert (
+        resolve_registry("http://localhost:5000", loaded, {}, known={"mine": known["localhost:5000"]}).registry.name
+        == "mine"
+    )
+
+
+def test_an_unknown_address_is_named_by_its_host(loaded: LoadedSettings) -> None:
+    found = resolve_registry("https://Other.example.com:8443/", loaded, {}).registry
+    assert (found.name, found.url) == ("other.example.com:8443", "https://other.example.com:8443")
+
+
+def test_a_word_that_is_no_registry_gets_the_nearest_name(loaded: LoadedSettings) -> None:
+    with pytest.raises(NotFound) as caught:
+        resolve_registry("prd", loaded, {})
+    assert caught.value.hint == "Did you mean prod?"
+
+
+def test_what_is_given_overrules_the_settings(loaded: LoadedSettings) -> None:
+    changes = {"username": "me", "password": Secret("mine"), "name": "other", "concurrency": 3}
+    access = resolve_registry("prod", loaded, {}, changes=changes)
+    assert credentials_of(access) == Basic("me", "mine")
+    assert (access.registry.name, limits_for(access.registry, Defaults()).connections) == ("other", 3)
+
+
+def test_a_password_without_a_user_or_a_user_without_a_password_is_refused(loaded: LoadedSettings) -> None:
+    with pytest.raises(InputError, match="without a user name"):
+        resolve_registry("mirror", loaded, {}, changes={"password": Secret("x")})
+    with pytest.raises(InputError, match="no password"):
+        credentials_of(resolve_registry("mirror", loaded, {}, changes={"username": "me"}))
+
+
+@pytest.mark.parametrize(
+    ("word", "environ", "applies"),
+    [
+        ("typed.example.com", PREDECESSOR, True),
+        ("mirror", PREDECESSOR, False),
+        ("mirror", {**PREDECESSOR, "REGISTRY": "mirror.example.com:5000"}, True),
+        ("mirror", {**PREDECESSOR, "REGISTRY": "http://mirror.example.com:5000/"}, True),
+        ("typed.example.com", {**PREDECESSOR, "REGISTRY": "mirror.example.com:5000"}, False),
+        ("typed.example.com", {**PREDECESSOR, "REGISTRY": "typed.example.com:8443"}, False),
+    ],
+)
+def test_the_predecessors_password_is_bound_to_the_registry_it_means(loaded, word, environ, applies) -> None:
+    found = credentials_of(resolve_registry(word, loaded, environ))
+    assert found == (Basic("old", "older") if applies else None)
+
+
+def test_the_predecessors_files_are_used_unless_configured(loaded: LoadedSettings) -> None:
+    environ = {"REGISTRY_CLIENT_CERT": "/c.pem", "REQUESTS_CA_BUNDLE": "/ca.pem", "REGISTRY_USE_DIGEST_AUTH": "0"}
+    environment = resolve_registry("typed.example.com", loaded, environ).environment
+    assert (environment.client_certificate, environment.ca_bundle) == (Path("/c.pem"), Path("/ca.pem"))
+    assert environment.use_digest_auth
+
+
+def test_a_fingerprint_changes_with_address_user_and_kind_but_not_with_the_password() -> None:
+    url = "https://registry.example.com"
+    one = fingerprint(url, Basic("me", "first"))
+    assert one == fingerprint(url, Basic("me", "second"))
+    others = {
+        fingerprint("https://other.example.com", Basic("me", "first")),
+        fingerprint(url, Basic("you", "first")),
+        fingerprint(url, Anonymous()),
+        fingerprint(url, IdentityToken("first")),
+    }
+    assert len(others | {one}) == 5
+
+
+def test_limits_come_from_the_registry_then_the_defaults() -> None:
+    defaults = Defaults(concurrency=4, requests_per_second=10.0, retries=1)
+    own = RegistrySettings(name="x", url="https://x.example", concurrency=2)
+    limits = limits_for(own, defaults)
+    assert (limits.connections, limits.requests_per_second, limits.retries) == (2, 10.0, 1)
+    assert limits_for(own, Defaults()).requests_per_second is None
+
+
+@pytest.mark.parametrize(("url", "is_warned"), [("http://mirror.example.com", True), ("http://127.0.0.1:5000", False)])
+async def test_credentials_in_clear_are_warned_about_outside_this_machine(loaded, url: str, is_warned: bool) -> None:
+    said: list[str] = []
+    changes = {"username": "me", "password": Secret("hunter2")}
+    access = resolve_registry(url, loaded, {}, changes=changes)
+    async with open_registry(access, Defaults(), "id", environ={}, warn=said.append) as opened:
+        assert opened.target.url == url
+    assert bool(said) is is_warned
+    assert "hunter2" not in "".join(said)
+
+
+async def test_work_can_be_run_inside_a_running_event_loop() -> None:
+    async def answer() -> int:
+        await asyncio.sleep(0)
+        return 42
+
+    assert run_async(answer()) == 42
