@@ -184,10 +184,7 @@ def middle_cursor(connection: Connection, tag_count: int) -> str:
     """A cursor behind about half of the rows."""
     query = replace(make_query(), limit=tag_count // 2)
     scan = prepare_scan(connection, query, NOW)
-    place = None
-    for _, place in islice(find_rows(connection, scan, None, tag_count // 2), tag_count // 2):
-        pass
-    assert place is not None
+    _, place = next(islice(find_rows(connection, scan, None, tag_count // 2), tag_count // 2 - 1, None))
     return write_cursor(scan.order, place)
 
 

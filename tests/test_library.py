@@ -12,7 +12,7 @@ import regwarden
 from regwarden import InputError, Inventory, NotFound, RegistryDenied, RegistryUnreachable, StoreError, connect
 from regwarden.flows.crawl import Progress
 from regwarden.testing.authentication import BasicAuth
-from tests.sample_inventory import BASE_BYTES, small_registry
+from tests.sample_inventory import APP_BYTES, BASE_BYTES, small_registry
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,24 @@ def test_repositories_manifests_blobs_and_registries_are_listed(inventory: Inven
     assert inventory.problems() == []
 
 
+def test_a_selection_weighs_what_its_tags_hold_together(inventory: Inventory) -> None:
+    everything = inventory.sizes()[0]
+    assert (everything.tag_count, everything.exclusive_bytes) == (5, everything.stored_bytes)
+    assert everything.reclaimable_bytes == everything.stored_bytes == inventory.registries()[0].stored_bytes
+    app, web = inventory.sizes("team/app")[0], inventory.sizes("team/web")[0]
+    assert app.stored_bytes == inventory.repository("team/app").stored_bytes
+    assert app.shared_bytes == web.shared_bytes == BASE_BYTES
+    assert app.logical_bytes == sum(row.logical_bytes for row in inventory.tags("team/app"))
+
+
+def test_a_manifest_with_another_tag_is_not_freed(inventory: Inventory) -> None:
+    alone = inventory.sizes("team/app:latest")[0]
+    both = inventory.sizes("team/app:latest", "team/app:1.2.0")[0]
+    assert alone.reclaimable_bytes == alone.exclusive_bytes == 0
+    assert both.reclaimable_bytes == both.exclusive_bytes > 3 * APP_BYTES
+    assert inventory.sizes(where=["tag = none"]) == []
+
+
 def test_usage_and_single_things(inventory: Inventory) -> None:
     assert inventory.usage(top=1).by_stored[0].repository == "team/app"
     assert inventory.repository("team/web").tag_count == 1
@@ -94,7 +112,7 @@ def test_usage_and_single_things(inventory: Inventory) -> None:
     "call",
     [
         lambda inventory: inventory.tags(where=["nonsense"]),
-        lambda inventory: inventory.tags(wehre=["size > 1"]),
+        lambda inventory: inventory.tags(conditions=["size > 1"]),
         lambda inventory: inventory.tags(limit=0),
         lambda inventory: inventory.count("image"),
         lambda inventory: inventory.crawl("https://x.example", user="me"),

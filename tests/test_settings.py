@@ -79,7 +79,7 @@ def test_a_variable_that_means_nothing_is_a_warning_with_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("databse = 'x'", 1, "there is no setting databse"),
+        ("databaze = 'x'", 1, "there is no setting databaze"),
         ("[defaults]\nretires = 3", 2, "there is no setting defaults.retires"),
         (ONE + "concurrency = '5'", 4, "registry.concurrency must be a whole number, not text in quotes"),
         ("[defaults]\n\nretries = 99", 3, "defaults.retries must be a whole number of at most 20"),

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, Unpack, cast
 
 from regwarden import clock
 from regwarden.errors import InputError, NotFound, StoreError
@@ -25,14 +25,15 @@ from regwarden.store.queries import count_rows, iterate_rows, list_rows
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from sqlalchemy.engine import Connection
-
     from regwarden.core.query import Query
     from regwarden.flows.crawl import CrawlProgress, CrawlReport
     from regwarden.library_check import RegistryCheck
     from regwarden.library_crawl import CrawlArguments
+    from regwarden.store.selection_sizes import SelectionSizes
 
 T = TypeVar("T")
+# What the store's functions take; only the store knows the type behind it.
+Connection: TypeAlias = Any
 
 _MEMORY: Final = frozenset({":memory:", "sqlite://", "sqlite:///:memory:"})
 _PAGE_ROWS: Final = 1000
@@ -224,6 +225,18 @@ class Inventory:
     def count(self, noun: str, *selectors: str, **query: Unpack[QueryArguments]) -> int:
         """How many rows of ``noun`` match."""
         return self._ask(noun, selectors, query, lambda connection, asked: count_rows(connection, asked, clock.now()))
+
+    def sizes(self, *selectors: str, **query: Unpack[QueryArguments]) -> list[SelectionSizes]:
+        """What the matching tags weigh together and what deleting just them would free, for each registry."""
+        from regwarden.store.selection_sizes import measure_selection  # needs the graph
+
+        def measure(connection: Connection, asked: Query) -> list[SelectionSizes]:
+            chosen: dict[str, set[tuple[str, str]]] = {}
+            for row in iterate_rows(connection, asked, clock.now()):
+                chosen.setdefault(str(row["registry"]), set()).add((str(row["repository"]), str(row["tag"])))
+            return [measure_selection(connection, name, names) for name, names in sorted(chosen.items())]
+
+        return self._ask("tag", selectors, query, measure)
 
     def repository(self, text: str) -> Row:
         """The one repository that ``[REGISTRY/]REPOSITORY`` names; raises ``NotFound``, for several ``InputError``."""

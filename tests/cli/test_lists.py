@@ -163,7 +163,7 @@ def test_a_question_that_cannot_be_understood_is_one_sentence_with_a_hint(ask: R
 
 
 def test_an_unknown_registry_is_named_with_those_that_are_known(ask: Run) -> None:
-    result = ask("tag", "list", "--registry", "larg")
+    result = ask("tag", "list", "--registry", "tiny")
     assert result.exit_code == 1
     assert "error[not-found]" in result.stderr
     assert "small" in result.stderr
@@ -185,3 +185,11 @@ def test_a_memory_database_without_refresh_has_nothing_to_ask(run: Run) -> None:
 def test_with_json_an_error_is_also_told_as_json(ask: Run) -> None:
     result = ask("tag", "list", "--where", "sze > 1", "--output", "json")
     assert json.loads(result.stderr.splitlines()[-1])["error"]["code"] == "unknown-field"
+
+
+def test_the_sum_of_a_selection_says_what_deleting_it_would_free(ask: Run) -> None:
+    (sizes,) = rows(ask("tag", "list", "team/app:1.0.0", "--sum", "--output", "json"))
+    assert sizes["shared_bytes"] == BASE_BYTES
+    assert sizes["reclaimable_bytes"] == sizes["stored_bytes"] - BASE_BYTES
+    assert "reclaimable bytes" in ask("tag", "list", "team/app:1.0.0", "--sum").stdout
+    assert "no tags match" in ask("tag", "list", "--where", "tag = none", "--sum").stderr

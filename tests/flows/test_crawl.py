@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from regwarden.core.oci.digests import Digest
 from regwarden.core.patterns import parse_pattern
+from regwarden.errors import RegistryError
 from regwarden.store.schema import (
     crawl_problems,
     manifests,
@@ -393,3 +394,16 @@ async def test_a_registry_level_failure_changes_nothing_that_is_stored(content, 
     assert not report.certificate.is_listing_complete
     assert tag_digests(inventory) == before
     assert inventory.rows(select(crawl_problems)) == []
+
+
+async def test_a_registry_that_was_never_read_is_not_remembered(content, registry, inventory):
+    registry.behaviour.faults[("GET", "/v2/_catalog")] = [Fault(500)] * 50
+    with pytest.raises(RegistryError):
+        await inventory.crawl()
+    assert inventory.rows(select(registries)) == []
+    registry.behaviour.faults[("GET", "/v2/")] = [Fault(403)] * 50
+    with pytest.raises(RegistryError):
+        await inventory.crawl()
+    assert inventory.rows(select(registries)) == []
+    registry.behaviour.faults.clear()
+    assert (await inventory.crawl()).state == "complete"

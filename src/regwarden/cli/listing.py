@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -86,12 +86,16 @@ class Listing:
     age_unit: str | None
 
 
-def run_list(invocation: Invocation, noun: str, options: dict[str, Any]) -> None:
-    """Print the rows of ``noun`` that the options of ``list_options`` ask for."""
+def run_list(invocation: Invocation, noun: str, options: dict[str, Any], *, wants_sum: bool = False) -> None:
+    """Print the rows of ``noun`` that the options of ``list_options`` ask for, or what they weigh together."""
     with closing(invocation.inventory()) as inventory:
         if options.pop("wants_refresh"):
             refresh(invocation, inventory, options["registries"])
-        print_list(invocation, inventory, _listing(noun, options))
+        listing = _listing(noun, options)
+        if wants_sum:
+            _print_sum(invocation, inventory, listing)
+        else:
+            print_list(invocation, inventory, listing)
 
 
 def print_list(invocation: Invocation, inventory: Inventory, listing: Listing) -> None:
@@ -108,6 +112,19 @@ def print_list(invocation: Invocation, inventory: Inventory, listing: Listing) -
     invocation.printer.rows(rows, columns, nothing=f"no {plural} match", is_fixed=listing.columns is not None)
     for sentence in follow_up:
         invocation.printer.talk(sentence)
+
+
+def _print_sum(invocation: Invocation, inventory: Inventory, listing: Listing) -> None:
+    say_age(invocation, inventory, listing.query.get("registries", ()))
+    rows = [asdict(sizes) for sizes in inventory.sizes(*listing.selectors, **listing.query)]
+    columns = tuple(rows[0]) if rows else ()
+    if invocation.output != Format.TABLE:
+        invocation.printer.rows(rows, columns)
+        return
+    for row in rows:
+        invocation.printer.facts(row)
+    if not rows:
+        invocation.printer.talk("no tags match")
 
 
 def _listing(noun: str, options: dict[str, Any]) -> Listing:

@@ -17,9 +17,10 @@ def command() -> None:
 
 
 @command.command("list")
+@click.option("--sum", "is_sum", is_flag=True, help="What they weigh together, and what deleting them would free.")
 @list_options
 @pass_invocation
-def list_(invocation: Invocation, **options: Any) -> None:
+def list_(invocation: Invocation, *, is_sum: bool, **options: Any) -> None:
     """List tags with what they point to and what they weigh.
 
     A SELECTOR is [REGISTRY/]REPOSITORY[:TAG], in which repository and tag may be patterns: team/app,
@@ -30,8 +31,9 @@ def list_(invocation: Invocation, **options: Any) -> None:
       regwarden tag list team/app --sort -created
       regwarden tag list --where 'size > 500MiB' --where 'created > 90d' --output csv
       regwarden tag list --tag semver:^1.2 --count
+      regwarden tag list 'glob:team/**' --where 'created > 90d' --sum
     """
-    run_list(invocation, "tag", options)
+    run_list(invocation, "tag", options, wants_sum=is_sum)
 
 
 @command.command()

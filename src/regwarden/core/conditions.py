@@ -148,6 +148,8 @@ def parse_condition(noun: Noun, text: str) -> Condition:
     match = _CONDITION.fullmatch(text.strip()) if len(text) <= MAX_CONDITION_LENGTH else None
     if match is None:
         raise _bad(text, "it is not of the form FIELD OPERATOR VALUE")
+    if not text.isprintable():
+        raise _bad(text, "it has a character that cannot be printed")
     field = resolve_field(noun, match["field"])
     word = (match["sign"] or match["word"]).lower()
     sign = _SPELLINGS.get(word) or Operator(word)

@@ -154,6 +154,7 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "tagged": ("tagged_at",),
         "seen": ("seen_at",),
         "reference": ("location",),
+        "disk_size": ("disk_bytes",),
     }
 )
 

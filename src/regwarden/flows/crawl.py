@@ -28,10 +28,12 @@ from regwarden.store.crawls import (
     NewCrawl,
     begin_crawl,
     finish_crawl,
+    forget_unread_registry,
     known_repositories,
     load_disappearance,
     load_totals,
     mark_repository_vanished,
+    refresh_statistics,
     save_capabilities,
     save_unread_repository,
     settle_vanished,
@@ -52,7 +54,7 @@ class CrawlOptions:
     verify_blobs: bool = False
     accept_disappearance: bool = False
     repositories: tuple[Pattern, ...] = ()
-    concurrency: int = 12
+    concurrency: int = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +142,12 @@ async def crawl(
     refuses the credentials or is none (nothing stored changes), ``Conflict`` if another process is crawling it.
     """
     with services.database.exclusive(f"crawl {target.name}"):
+        connector = services.connectors[target.name]
+        before = replace(connector.traffic)
+        await connector.ping()  # before anything is written: a mistyped address is no registry
         begun = await _begin(services, target, options)
-        run = _Run(services, begun, options, services.connectors[target.name], on_progress)
-        before = replace(run.connector.traffic)
+        run = _Run(services, begun, options, connector, on_progress)
         try:
-            await run.connector.ping()
             run.show(phase="listing")
             with_referrers = await _learn_capabilities(run)
             listing = await _list(run)
@@ -158,7 +161,8 @@ async def crawl(
         was_suspicious = await _settle(run)
         run.show(phase="sizes")
         await materialise_sizes(services.database, begun.registry_id, services.now())
-        certificate = await _certify(run, listing, _spent(before, run.connector.traffic))
+        await services.database.write(refresh_statistics)
+        certificate = await _certify(run, listing, _spent(before, connector.traffic))
         state = "complete" if _is_complete(certificate) and not was_suspicious else "partial"
         fingerprint = None if was_suspicious and begun.endpoint_changed else target.endpoint_fingerprint
         await services.database.write(
@@ -303,8 +307,11 @@ async def _settle(run: _Run) -> bool:
 
 
 async def _fail(run: _Run) -> None:
-    """The registry could not be read at all. What was published stays."""
+    """The registry could not be read at all. What was published stays; a registry never read is forgotten."""
     begun, finished = run.begun, run.services.now()
+    if begun.is_first:
+        await run.services.database.write(lambda connection: forget_unread_registry(connection, begun))
+        return
     certificate = Certificate(
         started_at=begun.started_at,
         finished_at=finished,

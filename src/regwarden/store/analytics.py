@@ -176,7 +176,12 @@ def reclaimable(
 
 def reclaim(graph: Graph, referrers: Edges, selected: Flags, affected: Flags) -> tuple[int, int]:
     """Bytes freed by deleting the selected manifests from the affected repositories: (all, selected documents)."""
-    removed = selected[graph.pair_manifest] & affected[graph.pair_repository]
+    return reclaim_pairs(graph, referrers, selected[graph.pair_manifest] & affected[graph.pair_repository])
+
+
+def reclaim_pairs(graph: Graph, referrers: Edges, removed: Flags) -> tuple[int, int]:
+    """Bytes freed by deleting these manifests from these repositories: (all, selected documents)."""
+    selected = mark_manifests(graph, removed)
     kept = mark_manifests(graph, _kept_pairs(graph, removed, referrers))
     freed = mark_manifests(graph, graph.pair_is_read) & ~kept
     freed_blobs = mark_blobs(graph, freed) & ~mark_blobs(graph, kept)

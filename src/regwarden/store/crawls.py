@@ -19,6 +19,7 @@ from regwarden.store.schema import (
     crawl_checkpoints,
     crawl_problems,
     crawls,
+    manifests,
     registries,
     repositories,
     repository_manifests,
@@ -296,6 +297,25 @@ def finish_crawl(
         if fingerprint is not None:
             values["endpoint_fingerprint"] = fingerprint
     connection.execute(update(registries).where(registries.c.id == begun.registry_id).values(values))
+
+
+def forget_unread_registry(connection: Connection, begun: BegunCrawl) -> None:
+    """End a first crawl that read nothing as if it had not been: a registry without any repository goes too."""
+    of_registry = repositories.c.registry_id == begun.registry_id
+    if _count(connection, select(func.count()).select_from(repositories).where(of_registry)):
+        return
+    connection.execute(delete(crawls).where(crawls.c.registry_id == begun.registry_id))
+    connection.execute(delete(registries).where(registries.c.id == begun.registry_id))
+
+
+def refresh_statistics(connection: Connection) -> None:
+    """Let the database look at how its tables have grown, so that it chooses the right indexes."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("PRAGMA analysis_limit = 1000")
+        connection.exec_driver_sql("ANALYZE")
+        return
+    for table in (repositories, tags, repository_manifests, manifests):
+        connection.exec_driver_sql(f"ANALYZE {table.name}")
 
 
 def _count(connection: Connection, statement: Any) -> int:
