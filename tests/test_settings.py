@@ -28,7 +28,7 @@ def write(tmp_path: Path):
 
 def test_without_a_file_everything_has_its_default() -> None:
     loaded = load_settings({"REGWARDEN_CONFIG": ""}, file=None)
-    assert loaded.settings.defaults.concurrency == 8
+    assert loaded.settings.defaults.concurrency == 16
     assert loaded.origin("defaults.concurrency") == "default"
 
 

@@ -103,7 +103,7 @@ def sample_registry(installed: Environment) -> Iterator[str]:
 
 
 def test_the_installed_command_says_its_version_and_explains_itself(installed):
-    version = re.search(r'"(.+)"', (ROOT / "src" / "regwarden" / "_version.py").read_text())
+    version = re.search(r'__version__ = "(.+)"', (ROOT / "src" / "regwarden" / "_version.py").read_text())
     assert version
     assert installed.run("--version").stdout.strip().endswith(version[1])
     assert "crawl" in installed.run("--help").stdout

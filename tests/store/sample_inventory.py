@@ -167,7 +167,7 @@ def _manifest(number: int, chance: random.Random) -> RawRow:
 
 
 def _children(manifests: list[RawRow], chance: random.Random) -> list[RawRow]:
-    rows = []
+    rows: list[RawRow] = []
     for parent in manifests:
         earlier = [one["id"] for one in manifests if one["id"] < parent["id"]]
         if parent["is_index"] and earlier:
@@ -290,7 +290,7 @@ def _tag_rows(inventory: Inventory) -> Iterable[RawRow]:
                     "platforms": manifest.get("platform"),
                     "stored_bytes": row["logical_bytes"],
                     "seen_at": place["seen_at"],
-                    "age_days": age(created_at, NOW) if created_at is not None else None,
+                    "age_days": _age(created_at),
                     "location": f"{place[' host']}/{place['repository']}:{row['name']}",
                 }
             )
@@ -345,3 +345,7 @@ def _blob_rows(inventory: Inventory) -> Iterable[RawRow]:
             "verified_at": verified_at,
             "deleted_at": deleted_at,
         }
+
+
+def _age(created_at: datetime | None) -> int | None:
+    return None if created_at is None else age(created_at, NOW)

@@ -78,9 +78,10 @@ class Content:
             values = {"repository_id": repository_id, "manifest_id": manifest_id, "first_seen_at": 0}
             add(schema.repository_manifests, values)
         stem = f"sha256-{self.image.hex}"
+        tags: tuple[tuple[int, str, int | None], ...]
         tags = ((1, "1.0", 1), (1, "multi", 3), (2, stem, 5), (2, f"{stem}.sig", None), (2, f"{stem}x", 5), (3, "x", 1))
-        for repository_id, name, manifest_id in tags:
-            values = {"repository_id": repository_id, "name": name, "manifest_id": manifest_id, "state": "ok"}
+        for repository_id, name, pointed_to in tags:
+            values = {"repository_id": repository_id, "name": name, "manifest_id": pointed_to, "state": "ok"}
             add(schema.tags, values | {"first_seen_at": 0, "tagged_at": 0})
 
     def _insert_manifests(self, add: Any) -> None:

@@ -110,7 +110,11 @@ def _expected(query: Query, rows: list[dict[str, Any]], now: datetime) -> list[d
         order += [(name, False) for name in usual if name not in named]
     else:
         order.append(("", query.sort[-1].descending))
-    return sorted(matching, key=cmp_to_key(lambda left, right: _compare(order, left, right)))
+
+    def compare(left: dict[str, Any], right: dict[str, Any]) -> int:
+        return _compare(order, left, right)
+
+    return sorted(matching, key=cmp_to_key(compare))
 
 
 def _compare(order: list[tuple[str, bool]], left: dict[str, Any], right: dict[str, Any]) -> int:
@@ -151,7 +155,8 @@ def _matches(selector: Selector, row: dict[str, Any], names: list[str]) -> bool:
     if selector.registry not in (None, row["registry"], row[" host"]):
         return False
     digest = Digest.parse(row["digest"]) if row["digest"] else None
-    return any(selector.matches(row["repository"], name, digest) for name in names or [None])
+    tags: list[str | None] = [*names] or [None]
+    return any(selector.matches(row["repository"], tag, digest) for tag in tags)
 
 
 def _meets(query: Query, row: dict[str, Any], now: datetime) -> bool:

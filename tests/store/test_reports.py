@@ -59,12 +59,19 @@ def _insert(connection: Any) -> None:
             first_seen_at=0,
             tagged_at=0,
         )
-    for registry_id, repository_id, code in ((1, 2, "b"), (1, 2, "a"), (1, 1, "a"), (1, None, "z"), (2, 4, "a")):
+    problems: tuple[tuple[int, int | None, str], ...] = (
+        (1, 2, "b"),
+        (1, 2, "a"),
+        (1, 1, "a"),
+        (1, None, "z"),
+        (2, 4, "a"),
+    )
+    for registry_id, affected_id, code in problems:
         add(
             schema.crawl_problems,
             registry_id=registry_id,
-            repository_id=repository_id,
-            tag="t" if repository_id else "",
+            repository_id=affected_id,
+            tag="t" if affected_id else "",
             digest=DIGEST.to_bytes() if code == "b" else b"",
             code=code,
             message="it is so",
@@ -112,7 +119,9 @@ def test_usage_counts_problems_by_kind_most_frequent_first(filled: Database) -> 
 def test_usage_can_be_limited_to_registries(filled: Database) -> None:
     report = filled.read_now(lambda connection: reports.usage_report(connection, ["dev"]))
     assert [one.registry for one in report.registries] == ["dev"]
-    assert {one.registry for one in (*report.by_stored, *report.largest_tags, *report.problems)} == {"dev"}
+    assert {one.registry for one in report.by_stored} == {"dev"}
+    assert {one.registry for one in report.largest_tags} == {"dev"}
+    assert {one.registry for one in report.problems} == {"dev"}
 
 
 def test_coverage_tells_how_complete_and_how_old(filled: Database) -> None:
