@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -66,9 +69,20 @@ def _print_next_steps(invocation: Invocation, inventory: Inventory) -> None:
     ]
     database = f"--database {_quoted(str(invocation.database))}"
     invocation.printer.heading("Try next")
+    program = _program()
     for text in filter(None, commands):
-        click.echo(f"  regwarden {database} {text}")
-    click.echo("\nYour own registry: regwarden crawl https://registry.example.com, then: regwarden usage")
+        click.echo(f"  {program} {database} {text}")
+    click.echo(f"\nYour own registry: {program} crawl https://registry.example.com, then: {program} usage")
+
+
+def _program() -> str:
+    """How to call us: by name where that finds this installation, else by the path that was used."""
+    called = Path(sys.argv[0])
+    if called.name != "regwarden":
+        return "regwarden"
+    found = shutil.which("regwarden")
+    is_ours = found is not None and Path(found).resolve() == called.resolve()
+    return "regwarden" if is_ours else _quoted(sys.argv[0])
 
 
 def _sample_or(registry: str | None) -> AbstractContextManager[str]:
