@@ -17,7 +17,7 @@ pytestmark = pytest.mark.e2e
 
 def regwarden(database: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "regwarden", "--database", database, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
 
 
 def test_the_same_answers_from_postgresql_as_from_sqlite(postgresql_url, tmp_path):
@@ -31,6 +31,10 @@ def test_the_same_answers_from_postgresql_as_from_sqlite(postgresql_url, tmp_pat
             "size > 100MiB",
             "--sort",
             "-size",
+            "--sort",
+            "repository",
+            "--sort",
+            "tag",
             "--columns",
             "repository,tag,size",
             "--output",
