@@ -44,7 +44,7 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     concurrency: Annotated[
         int, Meta(ge=1, le=256, description="Requests in flight at the same time, for each registry.")
-    ] = 8
+    ] = 16
     requests_per_second: Annotated[
         float, Meta(ge=0, description="The most requests started per second, for each registry; 0 is no limit.")
     ] = 0.0

@@ -54,7 +54,7 @@ class CrawlOptions:
     verify_blobs: bool = False
     accept_disappearance: bool = False
     repositories: tuple[Pattern, ...] = ()
-    concurrency: int = 8
+    concurrency: int = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ MIB: Final = 1024 * KIB
 class Limits:
     """Bounds for one registry. Rates are off when ``None``; ``request_budget`` counts retries and tokens too."""
 
-    connections: int = 8
+    connections: int = 16
     requests_per_second: float | None = None
     received_bytes_per_second: int | None = None
     manifest_bytes: int = 4 * MIB
