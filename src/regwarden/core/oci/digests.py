@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -11,6 +12,7 @@ from regwarden.errors import InputError
 
 # Registered algorithms of the specification; the number is the first byte of the stored form and never changes.
 _ALGORITHMS: Final = {"sha256": (1, 32), "sha512": (2, 64)}
+_LOWER_HEX: Final = re.compile("[0-9a-f]*")
 _BY_NUMBER: Final = {number: (name, length) for name, (number, length) in _ALGORITHMS.items()}
 
 
@@ -35,7 +37,7 @@ class Digest:
                 hint="A digest is sha256: or sha512: and hexadecimal digits.",
                 code="bad-digest",
             )
-        if len(value) != known[1] * 2 or not _is_lower_hex(value):
+        if len(value) != known[1] * 2 or _LOWER_HEX.fullmatch(value) is None:
             raise InputError(
                 f"{text[:160]!r} is not a complete {algorithm} digest",
                 hint=f"It needs {known[1] * 2} lower-case hexadecimal digits.",
@@ -73,7 +75,3 @@ class Digest:
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
-
-
-def _is_lower_hex(text: str) -> bool:
-    return all(character in "0123456789abcdef" for character in text)
