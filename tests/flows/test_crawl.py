@@ -407,3 +407,36 @@ async def test_a_registry_that_was_never_read_is_not_remembered(content, registr
     assert inventory.rows(select(registries)) == []
     registry.behaviour.faults.clear()
     assert (await inventory.crawl()).state == "complete"
+
+
+async def test_a_missing_blob_stays_a_problem_of_its_repository_until_it_is_back(content, registry, inventory):
+    app = content.repository("team/app")
+    app.add(image([layer("lost layer", 77)]), "lost")
+    blob = next(blob for blob in app.blobs.values() if blob.size_bytes == 77)
+    del app.blobs[blob.digest]
+    await inventory.crawl(verify_blobs=True)
+    report = await inventory.crawl()
+    assert [(p.repository, p.digest, p.code) for p in report.problems] == [
+        ("team/app", str(blob.digest), "missing-blob")
+    ]
+    assert report.certificate.problem_count == 1
+    counted = inventory.rows(select(repositories.c.problem_count).where(repositories.c.name == "team/app"))
+    assert [row["problem_count"] for row in counted] == [1]
+    app.blobs[blob.digest] = blob
+    report = await inventory.crawl(verify_blobs=True)
+    assert report.problems == ()
+    assert inventory.rows(select(repositories.c.problem_count).where(repositories.c.problem_count > 0)) == []
+
+
+async def test_a_restricted_crawl_does_not_pass_for_one_of_the_whole_registry(content, inventory):
+    content.repository("team/app").set_tag("lost", Digest.of(b"never pushed"))
+    only_multi = (parse_pattern("glob:team/m*"),)
+    await inventory.crawl(repositories=only_multi)
+    assert inventory.rows(select(registries))[0]["crawl_state"] == "restricted"
+    await inventory.crawl()
+    before = inventory.rows(select(registries))[0]
+    assert (before["crawl_state"], before["problem_count"]) == ("complete", 1)
+    await inventory.crawl(repositories=only_multi)
+    after = inventory.rows(select(registries))[0]
+    for name in ("crawl_state", "crawled_at", "crawl_id", "problem_count"):
+        assert after[name] == before[name]

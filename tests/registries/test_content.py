@@ -378,8 +378,23 @@ async def test_a_blob_head_tells_existence_and_size(connect: Connect, answer: An
 async def test_an_unclear_blob_404_is_not_a_missing_blob(connect: Connect) -> None:
     async with ScriptedRegistry() as registry:
         registry.expect("HEAD", BLOB, Reply(404, b"", {"Content-Type": "text/html"}))
+        registry.expect("GET", BLOB, Reply(404, b"<html>", {"Content-Type": "text/html"}))
         with pytest.raises(RegistryProtocolError):
             await connect(registry.url).head_blob("team/app", DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("answer", "exists"),
+    [(Reply(206, b"x"), True), (Reply(200, b"x"), True), (error_reply(404, "BLOB_UNKNOWN", "unknown"), False)],
+)
+async def test_a_json_404_without_the_mark_of_a_registry_is_confirmed(
+    connect: Connect, answer: Reply, exists: bool
+) -> None:
+    """A gateway in front of the registry answers JSON too."""
+    async with ScriptedRegistry() as registry:
+        registry.expect("HEAD", BLOB, Reply(404, b"", {"Content-Type": "application/json"}))
+        registry.expect("GET", BLOB, answer, headers={"Range": "bytes=0-0"})
+        assert (await connect(registry.url).head_blob("team/app", DIGEST)).exists is exists
 
 
 # ----------------------------------------------------------------------------------------- referrers

@@ -9,18 +9,10 @@ from typing import Final
 SUSPICIOUS_SHARE: Final = 0.20
 SUSPICIOUS_TAG_COUNT: Final = 10
 
+CONFIG_PROBLEMS: Final = frozenset({"bad-config", "missing-config", "large-config"})
+
 # Failures that asking again soon will not change; they are remembered and asked again only now and then.
-LASTING_PROBLEMS: Final = frozenset(
-    {
-        "missing-child",
-        "unsupported-manifest",
-        "bad-manifest",
-        "bad-digest",
-        "bad-config",
-        "missing-config",
-        "large-config",
-    }
-)
+LASTING_PROBLEMS: Final = CONFIG_PROBLEMS | {"missing-child", "unsupported-manifest", "bad-manifest", "bad-digest"}
 
 
 @dataclass(frozen=True, slots=True)

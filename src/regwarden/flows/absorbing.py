@@ -5,7 +5,7 @@ Works level by level, so that each level costs one look into the inventory and o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
@@ -24,7 +24,15 @@ from regwarden.core.oci.manifests import Manifest, UnsupportedManifest, parse_ma
 from regwarden.core.text import printable
 from regwarden.errors import InputError, RegistryError, RegistryMissing
 from regwarden.registries.api import FetchedManifest
-from regwarden.store.contents import KnownManifest, ManifestContent, find_manifests, load_payloads, save_contents
+from regwarden.store.contents import (
+    UNREAD_CONFIG_STATES,
+    KnownManifest,
+    ManifestContent,
+    date_indexes,
+    find_manifests,
+    load_payloads,
+    save_contents,
+)
 
 if TYPE_CHECKING:
     from regwarden.flows.reading import Findings, ReadingContext
@@ -62,7 +70,11 @@ class _Draft:
 
 
 class Absorber:
-    """Takes manifests of one repository in. ``states`` tells of each whether it could be read."""
+    """Takes manifests of one repository in. ``states`` tells of each whether it could be read.
+
+    ``parents`` are those that list others. ``unread_configs`` were kept without their config before, by whatever
+    crawl; ``tried_configs`` are those whose config has been asked for by this reading, or failed in it.
+    """
 
     def __init__(self, context: ReadingContext, repository: str, findings: Findings) -> None:
         self._context = context
@@ -70,40 +82,42 @@ class Absorber:
         self._findings = findings
         self._facts: dict[Digest, KnownManifest] = {}
         self.states: dict[Digest, str] = {}
+        self.parents: set[Digest] = set()
+        self.unread_configs: set[Digest] = set()
+        self.tried_configs: set[Digest] = set()
 
     async def absorb(self, fetched: Mapping[Digest, FetchedManifest]) -> None:
         """Keep fetched manifests and all that they lead to. Each exists in this repository."""
-        frontier: Mapping[Digest, FetchedManifest | None] = fetched
+        await self._follow(fetched)
+
+    async def absorb_children(self, digests: Iterable[Digest]) -> None:
+        """Look for manifests by digest; keep those that exist, note those that do not."""
+        await self._follow(await self._look_for(dict.fromkeys(digests)))
+
+    async def _follow(self, frontier: Mapping[Digest, FetchedManifest | None]) -> None:
         drafts: dict[Digest, _Draft] = {}
         for _ in range(MAX_DEPTH):
             if not frontier:
                 break
             frontier = await self._look_for(await self._take(frontier, drafts))
-        else:
-            if frontier:
-                self._findings.is_partial = True
-                self._problem(next(iter(frontier)), "too-deep", f"indexes are nested more than {MAX_DEPTH} levels deep")
+        if frontier:
+            # Not read, so not counted as being here: the next crawl goes on from there.
+            self._findings.here.difference_update(frontier)
+            self._findings.is_partial = True
+            self._problem(next(iter(frontier)), "too-deep", f"indexes are nested more than {MAX_DEPTH} levels deep")
         await self._finish(drafts)
 
-    async def absorb_children(self, digests: Iterable[Digest]) -> None:
-        """Look for manifests by digest; keep those that exist, note those that do not."""
-        found = await self._look_for(dict.fromkeys(digests))
-        drafts: dict[Digest, _Draft] = {}
-        for _ in range(MAX_DEPTH):
-            if not found:
-                break
-            found = await self._look_for(await self._take(found, drafts))
-        await self._finish(drafts)
-
-    async def read_configs(self, digests: Iterable[Digest]) -> None:
-        """Read the configs of manifests that are kept already."""
+    async def read_configs(self, digests: Collection[Digest]) -> None:
+        """Read the configs of manifests that are kept already, and date the indexes that list them."""
         payloads = await self._context.database.read(lambda connection: load_payloads(connection, digests))
         drafts = {
             digest: self._draft(FetchedManifest(digest, media_type, payload))
             for digest, (media_type, payload) in payloads.items()
         }
         self._findings.examined.update(drafts)
+        self.tried_configs.update(drafts)
         await self._finish(drafts)
+        await self._context.database.write(lambda connection: date_indexes(connection, digests))
 
     async def _take(
         self, frontier: Mapping[Digest, FetchedManifest | None], drafts: dict[Digest, _Draft]
@@ -112,18 +126,19 @@ class Absorber:
         database = self._context.database
         known = await database.read(lambda connection: find_manifests(connection, frontier))
         self._findings.examined.update(frontier)
-        unread_indexes = [digest for digest, found in frontier.items() if found is None and known[digest].is_index]
-        payloads = (
-            await database.read(lambda connection: load_payloads(connection, unread_indexes)) if unread_indexes else {}
-        )
+        indexes = [digest for digest, facts in known.items() if facts.is_index and facts.state == "read"]
+        # As they are kept: bytes that come along now may be called by a type under which they cannot be read.
+        payloads = await database.read(lambda connection: load_payloads(connection, indexes)) if indexes else {}
         children: dict[Digest, None] = {}
         for digest, found in frontier.items():
             manifest = None
             facts = known.get(digest)
-            if facts is not None:
-                self._facts[digest] = facts
-                self.states[digest] = facts.state
-                manifest = self._known_index(facts, found, payloads)
+            # What could not be read before is looked at again where its bytes come: another registry may have lied.
+            if facts is not None and (facts.state == "read" or found is None):
+                self._note_known(facts)
+                if digest in payloads:
+                    media_type, payload = payloads[digest]
+                    manifest = parse_manifest(payload, media_type)
                 if facts.state != "read":
                     self._problem(digest, f"{facts.state}-manifest", "the manifest cannot be read")
             elif found is not None:
@@ -131,27 +146,24 @@ class Absorber:
                 self.states[digest] = draft.state
                 manifest = draft.manifest
                 self._context.on_manifest()
-            if manifest is not None:
+            if manifest is not None and manifest.children:
+                self.parents.add(digest)
                 children |= dict.fromkeys(child.digest for child in manifest.children)
-        seen = self._findings.here | self._findings.absent
-        return {digest: None for digest in children if digest not in seen}
+        here, absent = self._findings.here, self._findings.absent
+        return {digest: None for digest in children if digest not in here and digest not in absent}
 
-    @staticmethod
-    def _known_index(
-        facts: KnownManifest, found: FetchedManifest | None, payloads: Mapping[Digest, tuple[str, bytes]]
-    ) -> Manifest | None:
-        if not facts.is_index or facts.state != "read":
-            return None
-        if found is not None:
-            return parse_manifest(found.payload, found.media_type)
-        media_type, payload = payloads[facts.digest]
-        return parse_manifest(payload, media_type)
+    def _note_known(self, facts: KnownManifest) -> None:
+        self._facts[facts.digest] = facts
+        self.states[facts.digest] = facts.state
+        if facts.config_state in UNREAD_CONFIG_STATES:
+            self.unread_configs.add(facts.digest)
 
     async def _look_for(self, digests: Mapping[Digest, None]) -> dict[Digest, FetchedManifest | None]:
         """Which manifests exist in this repository; bytes come along for those never read before."""
         if not digests:
             return {}
-        known = await self._context.database.read(lambda connection: find_manifests(connection, digests))
+        found_before = await self._context.database.read(lambda connection: find_manifests(connection, digests))
+        known = {digest for digest, facts in found_before.items() if facts.state == "read"}
 
         async def look(digest: Digest) -> tuple[Digest, FetchedManifest | None] | None:
             try:
@@ -206,6 +218,7 @@ class Absorber:
             return
         images = [draft for draft in drafts.values() if draft.manifest is not None and not draft.manifest.is_index]
         await self._context.each(self._read_config, images)
+        self.tried_configs.update(draft.digest for draft in images if draft.config_state == "failed")
         # Deepest level last in, so first out: a nested index is dated before the one that holds it.
         for draft in reversed(list(drafts.values())):
             if draft.manifest is not None and draft.manifest.is_index:

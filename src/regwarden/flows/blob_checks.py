@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
-from regwarden.core.coverage import Problem
 from regwarden.core.oci.digests import Digest
 from regwarden.core.text import printable
 from regwarden.errors import RegistryError
 from regwarden.flows.concurrency import each
 from regwarden.flows.services import Services
 from regwarden.registries.api import Connector
-from regwarden.store.blob_checks import list_holders, load_digests, save_blob_checks
+from regwarden.store.blob_checks import forget_unneeded, list_holders, list_missing, load_digests, save_blob_checks
 from regwarden.store.chunks import chunked
+from regwarden.store.crawls import BegunCrawl
 
 BATCH_SIZE: Final = 500
 
 Holders = Mapping[int, list[tuple[int, str]]]
 
 
-async def check_blobs(services: Services, registry_id: int, connector: Connector, *, concurrency: int) -> BlobChecks:
-    """Probe every blob of a registry and keep the answers. Leaves a pull event for each at the registry."""
-    holders = await services.database.read(lambda connection: list_holders(connection, registry_id))
-    checks = BlobChecks(services, connector, holders)
+async def check_blobs(services: Services, begun: BegunCrawl, connector: Connector, *, concurrency: int) -> BlobChecks:
+    """Probe every blob that a crawl's repositories need and keep the answers.
+
+    Leaves a pull event for each at the registry.
+    """
+    database, registry_id = services.database, begun.registry_id
+    holders = await database.read(lambda connection: list_holders(connection, registry_id, begun.crawl_id))
+    missing = await database.read(lambda connection: list_missing(connection, registry_id, begun.crawl_id))
+    needed = {(repository_id, blob_id) for blob_id, found in holders.items() for repository_id, _ in found}
+    await database.write(lambda connection: forget_unneeded(connection, missing - needed))
+    checks = BlobChecks(services, connector, holders, missing)
     for batch in chunked(sorted(holders), BATCH_SIZE):
         await checks.run(batch, asyncio.Semaphore(concurrency))
     return checks
@@ -33,14 +40,17 @@ async def check_blobs(services: Services, registry_id: int, connector: Connector
 class BlobChecks:
     """The answers so far: blobs that are there, that are missing somewhere, that could not be asked for."""
 
-    def __init__(self, services: Services, connector: Connector, holders: Holders) -> None:
+    def __init__(
+        self, services: Services, connector: Connector, holders: Holders, missing: Collection[tuple[int, int]]
+    ) -> None:
         self._services = services
         self._connector = connector
         self._holders = holders
+        self._missing = missing
         self.present_count = 0
         self.missing_count = 0
         self.failed_count = 0
-        self.problems: list[Problem] = []
+        self.first_failure = ""
 
     async def run(self, blob_ids: list[int], slots: asyncio.Semaphore) -> None:
         """Ask for some blobs and keep what was learned."""
@@ -49,30 +59,30 @@ class BlobChecks:
         checked: dict[tuple[int, int], bool] = {}
 
         async def check(blob_id: int) -> None:
-            answers = await self._check(digests[blob_id], self._holders[blob_id])
+            answers = await self._check(blob_id, digests[blob_id])
             checked.update({(repository_id, blob_id): is_there for repository_id, is_there in answers.items()})
 
         await each(check, blob_ids, slots)
         await database.write(lambda connection: save_blob_checks(connection, checked, at))
 
-    async def _check(self, digest: Digest, holders: list[tuple[int, str]]) -> dict[int, bool]:
-        """Ask the first holder, and only if it lacks the blob the others too: repository id → whether it is there."""
+    async def _check(self, blob_id: int, digest: Digest) -> dict[int, bool]:
+        """Ask the first holder, and only if it lacks the blob the others too: repository id → whether it is there.
+
+        A holder that lacked the blob when it was last asked is asked again in any case.
+        """
         answers: dict[int, bool] = {}
-        for repository_id, name in holders:
+        for repository_id, name in self._holders[blob_id]:
+            if answers and all(answers.values()) and (repository_id, blob_id) not in self._missing:
+                continue
             try:
                 head = await self._connector.head_blob(name, digest)
             except RegistryError as error:
-                self._note(name, digest, error.code, error.message)
                 self.failed_count += 1
+                self.first_failure = self.first_failure or printable(error.message, 500)
                 return answers
             answers[repository_id] = head.exists
-            if head.exists and len(answers) == 1:
-                self.present_count += 1
-                return answers
-            if not head.exists:
-                self._note(name, digest, "missing-blob", "manifests need this blob, but it is not there")
-        self.missing_count += 1
+        if all(answers.values()):
+            self.present_count += 1
+        else:
+            self.missing_count += 1
         return answers
-
-    def _note(self, repository: str, digest: Digest, code: str, message: str) -> None:
-        self.problems.append(Problem(repository, "", str(digest), code, printable(message, 500)))

@@ -7,6 +7,7 @@ registry itself answered 404 for is marked as gone, and not even that if suspici
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final, Protocol
 
@@ -15,14 +16,15 @@ import msgspec
 from regwarden.core.coverage import Certificate, Problem, suspicions
 from regwarden.core.patterns import Pattern
 from regwarden.core.text import printable
-from regwarden.errors import RegistryDenied, RegistryError
+from regwarden.errors import InputError, RegistryDenied, RegistryError
 from regwarden.flows.blob_checks import check_blobs
 from regwarden.flows.concurrency import each
 from regwarden.flows.listing import Listing, list_names
-from regwarden.flows.reading import Outcome, ReadingContext, read_repository
+from regwarden.flows.reading import Outcome, ReadingContext, has_manifests, read_repository
 from regwarden.flows.services import Services
 from regwarden.registries.api import Ability, Connector, ListsReferrers, Traffic
 from regwarden.store.analytics import materialise_sizes
+from regwarden.store.blob_checks import note_missing_blobs
 from regwarden.store.crawls import (
     BegunCrawl,
     NewCrawl,
@@ -37,9 +39,9 @@ from regwarden.store.crawls import (
     save_capabilities,
     save_unread_repository,
     settle_vanished,
-    withdraw_vanished,
 )
 from regwarden.store.inventory import publish_repository
+from regwarden.store.problems import load_first_problems
 
 REPORTED_PROBLEM_COUNT: Final = 100
 REPORTED_DOUBT_COUNT: Final = 20
@@ -109,7 +111,7 @@ class _Run:
     connector: Connector
     on_progress: CrawlProgress | None
     progress: Progress = field(default_factory=Progress)
-    problems: list[Problem] = field(default_factory=list)
+    problem_count: int = 0
     doubts: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -122,6 +124,12 @@ class _Run:
     def count(self, name: str, amount: int = 1) -> None:
         """Add to one of the certificate's counts."""
         self.counts[name] = self.counts.get(name, 0) + amount
+
+    def doubt(self, found: Iterable[str]) -> None:
+        """Keep the first doubts of a crawl, each once."""
+        for text in found:
+            if len(self.doubts) < REPORTED_DOUBT_COUNT and text not in self.doubts:
+                self.doubts.append(text)
 
     def on_tags(self, listed: int, read: int) -> None:
         """Count tags as they are listed and read."""
@@ -155,25 +163,29 @@ async def crawl(
             if options.verify_blobs:
                 run.show(phase="blobs")
                 await _check_blobs(run)
-        except RegistryError:
+        except (RegistryError, InputError):
             await _fail(run)
             raise
         was_suspicious = await _settle(run)
         run.show(phase="sizes")
         await materialise_sizes(services.database, begun.registry_id, services.now())
         await services.database.write(refresh_statistics)
+        await services.database.write(
+            lambda connection: note_missing_blobs(connection, begun.registry_id, begun.started_at)
+        )
         certificate = await _certify(run, listing, _spent(before, connector.traffic))
         state = "complete" if _is_complete(certificate) and not was_suspicious else "partial"
-        fingerprint = None if was_suspicious and begun.endpoint_changed else target.endpoint_fingerprint
+        fingerprint = target.endpoint_fingerprint if _is_endpoint_accepted(run, state) else None
         await services.database.write(
             lambda connection: finish_crawl(
                 connection, begun, state=state, certificate=certificate, fingerprint=fingerprint
             )
         )
         run.show(phase="done")
-        return CrawlReport(
-            target.name, begun.crawl_id, state, certificate, tuple(run.problems[:REPORTED_PROBLEM_COUNT])
+        problems = await services.database.read(
+            lambda connection: load_first_problems(connection, begun.crawl_id, REPORTED_PROBLEM_COUNT)
         )
+        return CrawlReport(target.name, begun.crawl_id, state, certificate, problems)
 
 
 async def _begin(services: Services, target: RegistryTarget, options: CrawlOptions) -> BegunCrawl:
@@ -183,6 +195,8 @@ async def _begin(services: Services, target: RegistryTarget, options: CrawlOptio
             "verify": options.verify,
             "verify_blobs": options.verify_blobs,
             "repositories": [str(pattern) for pattern in options.repositories],
+            # What another address, or somebody else, was told is no part of this crawl: it must not be continued.
+            "endpoint": target.endpoint_fingerprint,
         }
     ).decode()
     return await services.database.write(
@@ -195,9 +209,9 @@ async def _begin(services: Services, target: RegistryTarget, options: CrawlOptio
 
 
 async def _learn_capabilities(run: _Run) -> bool:
-    """Whether the registry lists referrers; asked once, then remembered, and asked again by a verifying crawl."""
+    """Whether the registry lists referrers; asked once, then remembered until a verifying crawl or a new address."""
     remembered = dict(run.begun.capabilities)
-    if not remembered or run.options.verify:
+    if not remembered or run.options.verify or run.begun.endpoint_changed:
         found = await run.connector.probe_capabilities()
         remembered = {name: str(value) for name, value in asdict(found).items()}
         await run.services.database.write(
@@ -219,6 +233,7 @@ def _context(run: _Run, *, with_referrers: bool) -> ReadingContext:
         now=run.services.now,
         registry_id=run.begun.registry_id,
         crawl_id=run.begun.crawl_id,
+        started_at=run.begun.started_at,
         with_configs=run.options.with_configs,
         verify=run.options.verify,
         with_referrers=with_referrers,
@@ -231,7 +246,7 @@ def _context(run: _Run, *, with_referrers: bool) -> ReadingContext:
 
 async def _read_all(run: _Run, listing: Listing, context: ReadingContext) -> None:
     """Read every repository, a few at a time; what an interrupted crawl has published is not read again."""
-    run.doubts.extend(listing.doubts)
+    run.doubt(listing.doubts)
     todo = [(position, name) for position, name in enumerate(listing.names) if name not in run.begun.done]
     run.show(phase="reading", repositories_total=len(listing.names), repositories_done=len(listing.names) - len(todo))
 
@@ -239,7 +254,7 @@ async def _read_all(run: _Run, listing: Listing, context: ReadingContext) -> Non
         position, name = place
         run.show(repository=name)
         await _read_one(run, listing, context, position, name)
-        run.show(repositories_done=run.progress.repositories_done + 1, problems=len(run.problems))
+        run.show(repositories_done=run.progress.repositories_done + 1, problems=run.problem_count)
 
     # Repositories have slots of their own: one that waits for its requests must not keep them from being sent.
     await each(read, todo, asyncio.Semaphore(run.options.concurrency))
@@ -251,12 +266,16 @@ async def _read_one(run: _Run, listing: Listing, context: ReadingContext, positi
     except RegistryError as error:
         await _note_unread(run, name, error)
         return
-    run.doubts.extend(outcome.doubts)
-    if outcome.listing.exists or name in listing.listed:
+    run.doubt(outcome.doubts)
+    if name in listing.listed or not outcome.is_absent:
         await _publish(run, outcome)
-    # Neither the catalog nor the repository itself knows it. Without tags the second answer is always this, so then
-    # the catalog must be beyond doubt.
-    elif outcome.known.repository_id is not None and (outcome.known.tags or listing.is_trustworthy):
+    elif outcome.known.repository_id is None:
+        run.doubt((f"the registry does not know the repository {name}",))
+    # Neither the catalog nor the repository itself knows it. Without tags the second answer is always this, so the
+    # catalog must be beyond doubt, or the manifests that the tags left behind must be gone as well.
+    elif outcome.known.tags and not listing.is_trustworthy and await has_manifests(context, outcome.known, name):
+        await _publish(run, outcome)
+    elif outcome.known.tags or listing.is_trustworthy:
         begun = run.begun
         await run.services.database.write(
             lambda connection: mark_repository_vanished(connection, begun.registry_id, name, begun.crawl_id)
@@ -268,14 +287,14 @@ async def _publish(run: _Run, outcome: Outcome) -> None:
     published = await run.services.database.write(lambda connection: publish_repository(connection, reading))
     run.count("new_tag_count", published.new_tag_count)
     run.count("moved_tag_count", published.moved_tag_count)
-    run.problems.extend(reading.problems)
+    run.problem_count += len(reading.problems)
 
 
 async def _note_unread(run: _Run, name: str, error: RegistryError) -> None:
     """A repository whose tags cannot be listed keeps what is known of it."""
     state = "denied" if isinstance(error, RegistryDenied) else "failed"
     problem = Problem(name, "", "", error.code, printable(error.message, 500))
-    run.problems.append(problem)
+    run.problem_count += 1
     begun, at = run.begun, run.services.now()
     await run.services.database.write(
         lambda connection: save_unread_repository(connection, begun, problem, state=state, at=at)
@@ -283,12 +302,12 @@ async def _note_unread(run: _Run, name: str, error: RegistryError) -> None:
 
 
 async def _check_blobs(run: _Run) -> None:
-    checked = await check_blobs(run.services, run.begun.registry_id, run.connector, concurrency=run.options.concurrency)
+    checked = await check_blobs(run.services, run.begun, run.connector, concurrency=run.options.concurrency)
     run.count("verified_blob_count", checked.present_count)
     run.count("missing_blob_count", checked.missing_count)
-    run.problems.extend(checked.problems)
+    run.problem_count += checked.missing_count
     if checked.failed_count:
-        run.doubts.append(f"{checked.failed_count} blobs could not be asked for")
+        run.doubts.insert(0, f"{checked.failed_count} blobs could not be asked for: {checked.first_failure}")
 
 
 async def _settle(run: _Run) -> bool:
@@ -297,8 +316,8 @@ async def _settle(run: _Run) -> bool:
     disappearance = await database.read(lambda connection: load_disappearance(connection, begun))
     reasons = suspicions(disappearance)
     if reasons and not run.options.accept_disappearance:
-        run.doubts.extend(f"{reason}; nothing was marked as gone (--accept-disappearance does)" for reason in reasons)
-        await database.write(lambda connection: withdraw_vanished(connection, begun.crawl_id))
+        # The marks stay until the crawl ends, so that one that is killed before is suspicious again when continued.
+        run.doubts[:0] = (f"{reason}; nothing was marked as gone (--accept-disappearance does)" for reason in reasons)
         return True
     run.count("gone_tag_count", disappearance.gone_tag_count)
     run.count("gone_repository_count", disappearance.gone_repository_count)
@@ -348,6 +367,13 @@ async def _certify(run: _Run, listing: Listing, traffic: Traffic) -> Certificate
         **totals,
         **run.counts,
     )
+
+
+def _is_endpoint_accepted(run: _Run, state: str) -> bool:
+    """Whether address and credentials count as the usual ones: a change does when everything was read with them."""
+    if not run.begun.endpoint_changed or run.options.accept_disappearance:
+        return True
+    return state == "complete" and not run.options.repositories
 
 
 def _is_complete(certificate: Certificate) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
-from regwarden.core.coverage import LASTING_PROBLEMS, Problem
+from regwarden.core.coverage import CONFIG_PROBLEMS, LASTING_PROBLEMS, Problem
 from regwarden.core.oci.configs import ConfigFacts
 from regwarden.core.oci.digests import Digest
 from regwarden.core.text import printable
@@ -19,6 +19,7 @@ from regwarden.errors import RegistryError, RegistryMissing
 from regwarden.flows.absorbing import Absorber
 from regwarden.flows.concurrency import each
 from regwarden.registries.api import Connector, FetchedManifest, ListsReferrers, TagListing, Unchanged
+from regwarden.store.chunks import chunked
 from regwarden.store.database import Database
 from regwarden.store.inventory import (
     KnownRepository,
@@ -35,6 +36,7 @@ CHUNK_TAG_COUNT: Final = 250
 RETRY_LASTING_AFTER: Final = timedelta(hours=24)
 REFERRER_ROTATION: Final = 4
 MAX_REFERRER_DEPTH: Final = 4
+PROBED_MANIFEST_COUNT: Final = 5
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -67,6 +69,7 @@ class ReadingContext:
     now: Callable[[], datetime]
     registry_id: int
     crawl_id: int
+    started_at: datetime
     with_configs: bool
     verify: bool
     with_referrers: bool
@@ -85,9 +88,13 @@ class Outcome:
     """A finished reading and what made it doubtful."""
 
     reading: RepositoryReading
-    listing: TagListing
     known: KnownRepository
     doubts: tuple[str, ...]
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the repository has no tag list, and nothing that was asked for in it exists."""
+        return self.reading.state == "untagged"
 
 
 async def read_repository(context: ReadingContext, name: str, position: int) -> Outcome:
@@ -101,6 +108,9 @@ async def read_repository(context: ReadingContext, name: str, position: int) -> 
     findings = Findings(is_partial=not listing.is_complete)
     context.on_tags(len(listing.tags), 0)
     await _Reader(context, name, known, findings).read(listing)
+    if not listing.exists and (findings.tags or findings.here):
+        findings.is_partial = True
+        findings.doubts.append(f"{name}: the registry denies that there is a list of tags, but there are manifests")
     state = "partial" if findings.is_partial else "complete" if listing.exists else "untagged"
     reading = RepositoryReading(
         registry_id=context.registry_id,
@@ -112,13 +122,28 @@ async def read_repository(context: ReadingContext, name: str, position: int) -> 
         tags=findings.tags,
         vanished=tuple(findings.vanished),
         manifests=frozenset(findings.here),
-        absent=frozenset(findings.absent),
+        absent=frozenset(findings.absent - findings.here),
         problems=tuple(dict.fromkeys(findings.problems)),
         examined=frozenset(str(digest) for digest in findings.examined),
         is_verified=context.verify,
     )
     doubts = (*findings.doubts, *((f"{name}: {listing.doubt}",) if listing.doubt else ()))
-    return Outcome(reading, listing, known, doubts)
+    return Outcome(reading, known, doubts)
+
+
+async def has_manifests(context: ReadingContext, known: KnownRepository, name: str) -> bool:
+    """Whether manifests known in a repository may still be there; some are asked for, by digest."""
+    repository_id = known.repository_id
+    if repository_id is None:
+        return False
+    existing = await context.database.read(lambda connection: load_existing_manifests(connection, repository_id))
+    for digest in sorted(existing)[:PROBED_MANIFEST_COUNT]:
+        try:
+            if await context.connector.head_manifest(name, str(digest)) is not None:
+                return True
+        except RegistryError:
+            return True
+    return False
 
 
 class _Reader:
@@ -130,6 +155,9 @@ class _Reader:
         self._known = known
         self._findings = findings
         self._absorber = Absorber(context, name, findings)
+        self._subjects: set[Digest] = set()  # what was found to have referrers
+        self._tried_at = _last_tries(known)
+        self._unread_configs: set[Digest] = set()
 
     async def read(self, listing: TagListing) -> None:
         await self._read_tags(listing)
@@ -146,11 +174,12 @@ class _Reader:
         is_large = len(names) > 2 * CHUNK_TAG_COUNT
         for start in range(0, len(names), CHUNK_TAG_COUNT):
             chunk = names[start : start + CHUNK_TAG_COUNT]
+            earlier = len(self._findings.problems)
             fresh = await self._absorb_tags(self._read_tag, chunk)
             if self._context.with_referrers:
                 await self._read_referrers(chunk, fresh)
             if is_large:
-                await self._save_checkpoint(chunk)
+                await self._save_checkpoint(chunk, {problem.digest for problem in self._findings.problems[earlier:]})
             self._context.on_tags(0, len(chunk))
 
     async def _absorb_tags(
@@ -171,7 +200,8 @@ class _Reader:
         at = self._context.now()
         checkpoint = self._known.checkpoints.get(tag)
         if checkpoint is not None:
-            self._note(tag, TagReading(checkpoint, "ok", at, is_verified=True))
+            # When exactly it was read is not kept; it was after this crawl began.
+            self._note(tag, TagReading(checkpoint, "ok", self._context.started_at, is_verified=True))
             return None
         known = self._known.tags.get(tag)
         digest = known.digest if known is not None else None
@@ -196,7 +226,8 @@ class _Reader:
 
     async def _confirm_vanished(self, listed: set[str]) -> None:
         """A known tag that the listing left out is gone only if asking for it says so."""
-        await self._absorb_tags(self._confirm_tag, sorted(set(self._known.tags) - listed))
+        for chunk in chunked(sorted(set(self._known.tags) - listed), CHUNK_TAG_COUNT):
+            await self._absorb_tags(self._confirm_tag, chunk)
 
     async def _confirm_tag(self, tag: str) -> FetchedManifest | None:
         at, known = self._context.now(), self._known.tags[tag]
@@ -242,7 +273,12 @@ class _Reader:
         text = str(digest) if digest is not None else ""
         self._findings.problems.append(Problem(self._name, tag, text, code, printable(message, 500)))
 
-    async def _save_checkpoint(self, chunk: list[str]) -> None:
+    async def _save_checkpoint(self, chunk: list[str], problematic: set[str]) -> None:
+        """Remember tags that need not be asked for again; only of images that led to nothing else and have no problem.
+
+        What was found beyond a tag's own manifest is published with the repository, so it must be found again.
+        """
+        parents, subjects = self._absorber.parents, self._subjects
         resolved = {
             tag: reading.digest
             for tag in chunk
@@ -250,6 +286,9 @@ class _Reader:
             and reading.digest is not None
             and reading.state == "ok"
             and reading.is_verified
+            and reading.digest not in parents
+            and reading.digest not in subjects
+            and str(reading.digest) not in problematic
             and tag not in self._known.checkpoints
         }
         context, at = self._context, self._context.now()
@@ -267,29 +306,32 @@ class _Reader:
         """Children and configs that an earlier crawl could not get, unless that is known to last."""
         seen = self._findings.here | self._findings.absent
         children = {child for absent in self._known.absent_children.values() for child in absent} - seen
-        await self._absorber.absorb_children(sorted(filter(self._is_worth_asking, children)))
+        for chunk in chunked(sorted(filter(self._is_worth_asking, children)), CHUNK_TAG_COUNT):
+            await self._absorber.absorb_children(chunk)
+        self._unread_configs = {*self._known.unread_configs, *self._absorber.unread_configs}
         if self._context.with_configs:
-            unread = [digest for digest in self._known.unread_configs if digest not in self._findings.examined]
-            await self._absorber.read_configs(filter(self._is_worth_asking, unread))
+            unread = filter(self._is_worth_asking, self._unread_configs - self._absorber.tried_configs)
+            for chunk in chunked(sorted(unread), CHUNK_TAG_COUNT):
+                await self._absorber.read_configs(chunk)
 
     def _is_worth_asking(self, digest: Digest) -> bool:
         """Whether to ask about a manifest again although the answer is likely to be the same."""
-        tried = [
-            at
-            for (_, text, code), at in self._known.tried_at.items()
-            if text == str(digest) and code in LASTING_PROBLEMS
-        ]
-        return self._context.verify or not tried or self._context.now() - max(tried) > RETRY_LASTING_AFTER
+        tried_at = self._tried_at.get(str(digest))
+        return self._context.verify or tried_at is None or self._context.now() - tried_at > RETRY_LASTING_AFTER
 
     def _carry_problems_over(self) -> None:
         """Lasting problems of manifests that were not looked at again are still there."""
-        wanted = {str(child) for absent in self._known.absent_children.values() for child in absent}
-        examined = {str(digest) for digest in self._findings.examined}
+        findings = self._findings
+        wanted = {child for absent in self._known.absent_children.values() for child in absent} - findings.here
+        untried_configs = self._unread_configs - self._absorber.tried_configs
         for problem in self._known.problems:
-            is_lasting = not problem.tag and problem.code in LASTING_PROBLEMS | {"size-conflict"}
-            has_reason = problem.code != "missing-child" or problem.digest in wanted
-            if is_lasting and has_reason and problem.digest not in examined:
-                self._findings.problems.append(problem)
+            if problem.tag or not problem.digest or problem.code not in LASTING_PROBLEMS | {"size-conflict"}:
+                continue
+            digest = Digest.parse(problem.digest)
+            is_left = digest in untried_configs if problem.code in CONFIG_PROBLEMS else digest not in findings.examined
+            has_reason = digest in wanted if problem.code == "missing-child" else digest not in findings.absent
+            if is_left and has_reason:
+                findings.problems.append(problem)
 
     async def _verify_others(self) -> None:
         """Ask for every known manifest that no tag has just proven: children, referrers, untagged ones."""
@@ -299,7 +341,9 @@ class _Reader:
         existing = await self._context.database.read(
             lambda connection: load_existing_manifests(connection, repository_id)
         )
-        await self._context.each(self._verify_manifest, sorted(existing - self._findings.here - self._findings.absent))
+        others = sorted(existing - self._findings.here - self._findings.absent)
+        for chunk in chunked(others, CHUNK_TAG_COUNT):
+            await self._context.each(self._verify_manifest, chunk)
 
     async def _verify_manifest(self, digest: Digest) -> None:
         try:
@@ -338,4 +382,15 @@ class _Reader:
             self._findings.is_partial = True
             self._problem("", subject, error.code, error.message)
             return ()
+        if found:
+            self._subjects.add(subject)
         return tuple(descriptor.digest for descriptor in found or ())
+
+
+def _last_tries(known: KnownRepository) -> dict[str, datetime]:
+    """When each manifest (as text) with a lasting problem was last asked about."""
+    tries: dict[str, datetime] = {}
+    for (_, digest, code), at in known.tried_at.items():
+        if code in LASTING_PROBLEMS:
+            tries[digest] = max(at, tries.get(digest, at))
+    return tries

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Final
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.engine import Connection
 
 from regwarden.core.oci.digests import Digest
 from regwarden.store.bulk import bulk_upsert
 from regwarden.store.chunks import chunked
-from regwarden.store.schema import blobs, manifests, repositories, repository_blobs, repository_manifests
+from regwarden.store.schema import (
+    blobs,
+    crawl_problems,
+    manifests,
+    repositories,
+    repository_blobs,
+    repository_manifests,
+)
 from regwarden.store.times import to_micros
 
+MISSING_BLOB: Final = "missing-blob"
 
-def list_holders(connection: Connection, registry_id: int) -> dict[int, list[tuple[int, str]]]:
-    """Every blob that existing manifests need: blob id → the repositories (id, name) that need it, in name order."""
+
+def list_holders(connection: Connection, registry_id: int, crawl_id: int) -> dict[int, list[tuple[int, str]]]:
+    """Every blob that manifests of the repositories read by a crawl need.
+
+    Blob id → the repositories (id, name) that need it, in name order.
+    """
     rows = connection.execute(
         select(repositories.c.id, repositories.c.name, manifests.c.blob_ids)
         .select_from(repository_manifests.join(repositories).join(manifests))
         .where(
             repositories.c.registry_id == registry_id,
+            repositories.c.crawl_id == crawl_id,
             repositories.c.deleted_at.is_(None),
             repository_manifests.c.deleted_at.is_(None),
         )
@@ -33,6 +47,20 @@ def list_holders(connection: Connection, registry_id: int) -> dict[int, list[tup
         for blob_id in np.frombuffer(row.blob_ids, dtype="<u4").tolist():
             holders.setdefault(blob_id, {}).setdefault(row.id, row.name)
     return {blob_id: list(found.items()) for blob_id, found in holders.items()}
+
+
+def list_missing(connection: Connection, registry_id: int, crawl_id: int) -> set[tuple[int, int]]:
+    """What a crawl's repositories lacked when they were last asked: (repository id, blob id)."""
+    rows = connection.execute(
+        select(repository_blobs.c.repository_id, repository_blobs.c.blob_id)
+        .select_from(repository_blobs.join(repositories))
+        .where(
+            repositories.c.registry_id == registry_id,
+            repositories.c.crawl_id == crawl_id,
+            repository_blobs.c.deleted_at.is_not(None),
+        )
+    )
+    return {(row.repository_id, row.blob_id) for row in rows}
 
 
 def load_digests(connection: Connection, blob_ids: Iterable[int]) -> dict[int, Digest]:
@@ -63,3 +91,52 @@ def save_blob_checks(connection: Connection, checks: Mapping[tuple[int, int], bo
         update=("verified_at", "deleted_at"),
         conflict=("repository_id", "blob_id"),
     )
+
+
+def forget_unneeded(connection: Connection, pairs: Iterable[tuple[int, int]]) -> None:
+    """Forget that blobs are missing which no manifest of the repository needs any more: (repository id, blob id)."""
+    for repository_id, blob_id in pairs:
+        connection.execute(
+            delete(repository_blobs).where(
+                repository_blobs.c.repository_id == repository_id, repository_blobs.c.blob_id == blob_id
+            )
+        )
+
+
+def note_missing_blobs(connection: Connection, registry_id: int, at: datetime) -> None:
+    """Let every blob that is known to be missing be a problem of its repository, whatever the last crawl asked for."""
+    missing_blob = crawl_problems.c.registry_id == registry_id, crawl_problems.c.code == MISSING_BLOB
+    noted = set(connection.execute(select(crawl_problems.c.repository_id).where(*missing_blob)).scalars())
+    connection.execute(delete(crawl_problems).where(*missing_blob))
+    rows = connection.execute(
+        select(repository_blobs.c.repository_id, repository_blobs.c.deleted_at, repository_blobs.c.verified_at)
+        .add_columns(blobs.c.digest)
+        .select_from(repository_blobs.join(repositories).join(blobs))
+        .where(
+            repositories.c.registry_id == registry_id,
+            repositories.c.deleted_at.is_(None),
+            repository_blobs.c.deleted_at.is_not(None),
+        )
+    ).all()
+    bulk_upsert(
+        connection,
+        crawl_problems,
+        [
+            {
+                "registry_id": registry_id,
+                "repository_id": row.repository_id,
+                "tag": "",
+                "digest": bytes(row.digest),
+                "code": MISSING_BLOB,
+                "message": "manifests need this blob, but it is not there",
+                "first_seen_at": row.deleted_at,
+                "seen_at": to_micros(at),
+                "tried_at": row.verified_at or row.deleted_at,
+            }
+            for row in rows
+        ],
+    )
+    of_repository = crawl_problems.c.repository_id == repositories.c.id
+    count = select(func.count()).select_from(crawl_problems).where(of_repository).scalar_subquery()
+    for chunk in chunked(sorted({row.repository_id for row in rows} | noted)):
+        connection.execute(update(repositories).where(repositories.c.id.in_(chunk)).values(problem_count=count))

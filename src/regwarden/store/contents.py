@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
 from regwarden.core.coverage import Problem
+from regwarden.core.graph import MAX_SUM_BYTES
 from regwarden.core.oci.configs import ConfigFacts
 from regwarden.core.oci.digests import Digest
 from regwarden.core.oci.manifests import Manifest
 from regwarden.store.bulk import bulk_ids, bulk_upsert
 from regwarden.store.chunks import chunked
 from regwarden.store.packing import pack_blob_ids
-from regwarden.store.schema import blobs, manifest_children, manifests
+from regwarden.store.schema import blobs, manifest_children, manifests, tags
 from regwarden.store.times import from_micros, to_micros
 
+UNREAD_CONFIG_STATES: Final = ("skipped", "failed")
 _COMPRESSION_LEVEL: Final = 3
+_MAX_ROUNDS: Final = 8
+_CHILD: Final = manifests.alias("child")
+_NEWEST_CHILD: Final = (
+    select(func.max(_CHILD.c.created_at))
+    .select_from(manifest_children.join(_CHILD, _CHILD.c.id == manifest_children.c.child_id))
+    .where(manifest_children.c.parent_id == manifests.c.id)
+    .scalar_subquery()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +141,37 @@ def save_contents(connection: Connection, contents: Sequence[ManifestContent]) -
     return problems
 
 
+def date_indexes(connection: Connection, digests: Collection[Digest]) -> None:
+    """Let the indexes that list these manifests, directly or not, be as new as their newest child is by now."""
+    ids = list(bulk_ids(connection, manifests, "digest", [digest.to_bytes() for digest in digests]).values())
+    for _ in range(_MAX_ROUNDS):
+        parents: set[int] = set()
+        for chunk in chunked(ids):
+            found = select(manifest_children.c.parent_id).where(manifest_children.c.child_id.in_(chunk))
+            parents.update(connection.execute(found).scalars())
+        ids = sorted(parents)
+        for chunk in chunked(ids):
+            connection.execute(
+                update(manifests)
+                .where(manifests.c.id.in_(chunk))
+                .values(created_at=func.coalesce(_NEWEST_CHILD, manifests.c.created_at))
+            )
+
+
+def date_tags(connection: Connection, repository_id: int) -> None:
+    """Let tags have the time of their manifests, which is learned later where configs were passed over at first."""
+    created = select(manifests.c.created_at).where(manifests.c.id == tags.c.manifest_id).scalar_subquery()
+    connection.execute(
+        update(tags)
+        .where(
+            tags.c.repository_id == repository_id,
+            tags.c.manifest_id.is_not(None),
+            tags.c.created_at.is_distinct_from(created),
+        )
+        .values(created_at=created)
+    )
+
+
 def _save_blobs(connection: Connection, parsed: Sequence[Manifest]) -> tuple[dict[bytes, int], tuple[Problem, ...]]:
     """Keep the blobs of manifests; where declarations of one digest differ the smallest counts and it is noted."""
     declared: dict[bytes, tuple[str, int]] = {}
@@ -237,9 +278,9 @@ def _content_columns(manifest: Manifest, blob_ids: Mapping[bytes, int]) -> dict[
         "layer_count": layer_count,
         "blob_ids": packed,
         # An index's sums need its children: the engine fills them in.
-        "logical_bytes": None if manifest.is_index else manifest.size_bytes + sum(sizes.values()),
-        "layer_bytes": None if manifest.is_index else sum(layers.values()),
+        "logical_bytes": None if manifest.is_index else min(manifest.size_bytes + sum(sizes.values()), MAX_SUM_BYTES),
+        "layer_bytes": None if manifest.is_index else min(sum(layers.values()), MAX_SUM_BYTES),
         "total_size": None
         if manifest.is_index
-        else sum(blob.size_bytes for blob in manifest.layers if not blob.is_foreign),
+        else min(sum(blob.size_bytes for blob in manifest.layers if not blob.is_foreign), MAX_SUM_BYTES),
     }

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from regwarden.core.coverage import Certificate, Disappearance, Problem
 from regwarden.store.bulk import bulk_upsert
 from regwarden.store.inventory import ensure_repository, mark_untagged
-from regwarden.store.problems import replace_problems
+from regwarden.store.problems import load_problems, replace_problems
 from regwarden.store.schema import (
     crawl_checkpoints,
     crawl_problems,
@@ -29,6 +29,7 @@ from regwarden.store.schema import (
 from regwarden.store.times import from_micros, to_micros
 
 _CONTINUE_WITHIN: Final = timedelta(hours=24)
+RESTRICTED: Final = "restricted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ def begin_crawl(connection: Connection, new: NewCrawl, *, at: datetime) -> Begun
         started_at=started_at,
         was_resumed=can_continue,
         is_first=registry.crawl_id is None,
-        endpoint_changed=registry.crawl_id is not None and registry.endpoint_fingerprint != new.fingerprint,
+        endpoint_changed=registry.endpoint_fingerprint != new.fingerprint,
         capabilities=msgspec.json.decode(registry.capabilities, type=dict[str, str]),
         done=frozenset(done),
     )
@@ -161,13 +162,23 @@ def mark_repository_vanished(connection: Connection, registry_id: int, name: str
 def save_unread_repository(
     connection: Connection, begun: BegunCrawl, problem: Problem, *, state: str, at: datetime
 ) -> None:
-    """Note that a repository could not be read at all (``denied``, ``failed``); what is known of it stays."""
+    """Note that a repository could not be read at all (``denied``, ``failed``); what is known of it stays.
+
+    So do the problems of its tags and manifests; what this crawl found gone before it was interrupted is open again.
+    """
     repository_id = ensure_repository(connection, begun.registry_id, problem.repository, at)
-    replace_problems(connection, begun.registry_id, repository_id, (problem,), at=at)
+    earlier, _ = load_problems(connection, repository_id, problem.repository)
+    problems = (problem, *(known for known in earlier if known.tag or known.digest))
+    replace_problems(connection, begun.registry_id, repository_id, problems, at=at)
+    connection.execute(
+        update(tags)
+        .where(tags.c.repository_id == repository_id, tags.c.vanished_in.is_not(None))
+        .values(vanished_in=None)
+    )
     connection.execute(
         update(repositories)
         .where(repositories.c.id == repository_id)
-        .values(state=state, crawl_id=begun.crawl_id, problem_count=1)
+        .values(state=state, crawl_id=begun.crawl_id, problem_count=len(problems), vanished_in=None)
     )
 
 
@@ -209,7 +220,7 @@ def load_disappearance(connection: Connection, begun: BegunCrawl) -> Disappearan
     emptied = connection.execute(
         select(repositories.c.name, func.count().label("tag_count"))
         .select_from(tags.join(repositories))
-        .where(*existing)
+        .where(*existing, tags.c.first_seen_at < before)
         .group_by(repositories.c.name, repositories.c.vanished_in)
         .having((func.count() == func.count(tags.c.vanished_in)) | (repositories.c.vanished_in == begun.crawl_id))
     )
@@ -261,10 +272,11 @@ def settle_vanished(connection: Connection, begun: BegunCrawl, at: datetime) -> 
         .where(repository_manifests.c.repository_id.in_(vanished), repository_manifests.c.deleted_at.is_(None))
         .values(deleted_at=moment)
     )
+    connection.execute(delete(crawl_problems).where(crawl_problems.c.repository_id.in_(vanished)))
     connection.execute(
         update(repositories)
         .where(repositories.c.registry_id == begun.registry_id, repositories.c.vanished_in == begun.crawl_id)
-        .values(deleted_at=moment, vanished_in=None)
+        .values(deleted_at=moment, vanished_in=None, problem_count=0)
     )
 
 
@@ -277,26 +289,39 @@ def withdraw_vanished(connection: Connection, crawl_id: int) -> None:
 def finish_crawl(
     connection: Connection, begun: BegunCrawl, *, state: str, certificate: Certificate, fingerprint: str | None
 ) -> None:
-    """End a crawl. A failed one says nothing about the registry, so the record of the last good one stays.
+    """End a crawl.
 
+    A failed one says nothing about the registry, so the record of the last good one stays, and so it does after one
+    that was restricted to some repositories; until a whole one has ended the registry's state is ``restricted``.
+    What it found gone and did not settle is forgotten: nobody accepted it.
     ``fingerprint`` identifies address and credentials; ``None`` keeps the old one, so that a change stays suspicious.
     """
     finished = to_micros(certificate.finished_at)
+    if state != "complete":
+        withdraw_vanished(connection, begun.crawl_id)
     connection.execute(
         update(crawls)
         .where(crawls.c.id == begun.crawl_id)
         .values(state=state, finished_at=finished, certificate=msgspec.json.encode(asdict(certificate)).decode())
     )
-    values: dict[str, Any] = {"crawl_state": state}
-    if state != "failed":
-        values |= {
-            "crawl_id": begun.crawl_id,
-            "crawled_at": finished,
-            "problem_count": certificate.problem_count,
-        }
-        if fingerprint is not None:
-            values["endpoint_fingerprint"] = fingerprint
-    connection.execute(update(registries).where(registries.c.id == begun.registry_id).values(values))
+    values = _registry_record(connection, begun, state, certificate)
+    if fingerprint is not None:
+        values["endpoint_fingerprint"] = fingerprint
+    if values:
+        connection.execute(update(registries).where(registries.c.id == begun.registry_id).values(values))
+
+
+def _registry_record(connection: Connection, begun: BegunCrawl, state: str, certificate: Certificate) -> dict[str, Any]:
+    """What a crawl says of the registry as a whole. A restricted one says nothing where a whole one has been before."""
+    if state == "failed":
+        return {"crawl_state": state}
+    of_registry = crawl_problems.c.registry_id == begun.registry_id
+    counted = {"problem_count": _count(connection, select(func.count()).select_from(crawl_problems).where(of_registry))}
+    record = {"crawl_id": begun.crawl_id, "crawled_at": to_micros(certificate.finished_at)}
+    if not certificate.scope:
+        return counted | record | {"crawl_state": state}
+    before = connection.execute(select(registries.c.crawl_state).where(registries.c.id == begun.registry_id)).scalar()
+    return counted if before not in (None, RESTRICTED) else counted | record | {"crawl_state": RESTRICTED}
 
 
 def forget_unread_registry(connection: Connection, begun: BegunCrawl) -> None:

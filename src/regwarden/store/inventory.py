@@ -15,6 +15,7 @@ from regwarden.core.coverage import Problem
 from regwarden.core.oci.digests import Digest
 from regwarden.store.bulk import bulk_ids, bulk_upsert
 from regwarden.store.chunks import chunked
+from regwarden.store.contents import UNREAD_CONFIG_STATES, date_tags
 from regwarden.store.problems import load_problems, replace_problems
 from regwarden.store.schema import (
     crawl_checkpoints,
@@ -168,7 +169,7 @@ def _load_unread_configs(connection: Connection, repository_id: int) -> tuple[Di
         .where(
             repository_manifests.c.repository_id == repository_id,
             repository_manifests.c.deleted_at.is_(None),
-            manifests.c.config_state.in_(("skipped", "failed")),
+            manifests.c.config_state.in_(UNREAD_CONFIG_STATES),
         )
     )
     return tuple(Digest.from_bytes(row.digest) for row in rows)
@@ -207,6 +208,7 @@ def publish_repository(connection: Connection, reading: RepositoryReading) -> Pu
     """Make a reading the inventory's state of that repository. Its manifests must have been kept before."""
     repository_id = ensure_repository(connection, reading.registry_id, reading.name, reading.started_at)
     new_count, moved_count = _publish_tags(connection, repository_id, reading)
+    date_tags(connection, repository_id)
     _publish_manifests(connection, repository_id, reading)
     replace_problems(
         connection,
@@ -216,13 +218,7 @@ def publish_repository(connection: Connection, reading: RepositoryReading) -> Pu
         at=reading.started_at,
         examined=reading.examined,
     )
-    if reading.vanished:
-        for chunk in chunked(list(reading.vanished)):
-            connection.execute(
-                update(tags)
-                .where(tags.c.repository_id == repository_id, tags.c.name.in_(chunk))
-                .values(vanished_in=reading.crawl_id)
-            )
+    _mark_vanished(connection, repository_id, reading)
     values: dict[str, Any] = {
         "state": reading.state,
         "crawl_id": reading.crawl_id,
@@ -241,6 +237,16 @@ def publish_repository(connection: Connection, reading: RepositoryReading) -> Pu
     connection.execute(update(repositories).where(repositories.c.id == repository_id).values(values))
     connection.execute(delete(crawl_checkpoints).where(crawl_checkpoints.c.repository_id == repository_id))
     return Published(repository_id, new_count, moved_count)
+
+
+def _mark_vanished(connection: Connection, repository_id: int, reading: RepositoryReading) -> None:
+    """Note which tags this reading found gone, in place of what an earlier one of the same crawl did."""
+    of_repository = tags.c.repository_id == repository_id
+    connection.execute(update(tags).where(of_repository, tags.c.vanished_in.is_not(None)).values(vanished_in=None))
+    for chunk in chunked(list(reading.vanished)):
+        connection.execute(
+            update(tags).where(of_repository, tags.c.name.in_(chunk)).values(vanished_in=reading.crawl_id)
+        )
 
 
 def _publish_tags(connection: Connection, repository_id: int, reading: RepositoryReading) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from regwarden.core.coverage import Problem
 from regwarden.core.oci.digests import Digest
 from regwarden.store.bulk import bulk_upsert
-from regwarden.store.schema import crawl_problems
+from regwarden.store.schema import crawl_problems, repositories
 from regwarden.store.times import from_micros, to_micros
 
 
@@ -77,3 +77,18 @@ def replace_problems(
             }
         )
     bulk_upsert(connection, crawl_problems, rows)
+
+
+def load_first_problems(connection: Connection, crawl_id: int, limit: int) -> tuple[Problem, ...]:
+    """The first problems of the repositories that a crawl has read, in the order of their names."""
+    rows = connection.execute(
+        select(repositories.c.name, crawl_problems)
+        .select_from(crawl_problems.join(repositories))
+        .where(repositories.c.crawl_id == crawl_id)
+        .order_by(repositories.c.name, crawl_problems.c.tag, crawl_problems.c.digest, crawl_problems.c.code)
+        .limit(limit)
+    )
+    return tuple(
+        Problem(row.name, row.tag, str(Digest.from_bytes(row.digest)) if row.digest else "", row.code, row.message)
+        for row in rows
+    )

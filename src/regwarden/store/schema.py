@@ -72,7 +72,7 @@ registries = Table(
     Column("first_seen_at", Time, nullable=False),
     Column("crawl_id", Key, comment="the last crawl that ended"),
     Column("crawled_at", Time, comment="when that crawl ended"),
-    Column("crawl_state", Text, comment="complete, partial or failed"),
+    Column("crawl_state", Text, comment="complete, partial, restricted or failed"),
     Column("sized_at", Time, comment="when the graph figures were last materialised"),
     _count("repository_count"),
     _count("tag_count"),

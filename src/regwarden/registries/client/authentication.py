@@ -12,8 +12,8 @@ import aiohttp
 from regwarden import clock
 from regwarden.errors import RegistryDenied, RegistryProtocolError
 from regwarden.registries.client.challenges import Challenge, find_challenge, parse_challenges
-from regwarden.registries.client.credentials import Anonymous, Basic, IdentityToken
-from regwarden.registries.client.diagnostics import Answer, error_for
+from regwarden.registries.client.credentials import Anonymous, Basic, IdentityToken, denial_hint
+from regwarden.registries.client.diagnostics import Answer
 from regwarden.registries.client.digest_auth import DigestAuth
 from regwarden.registries.client.settings import ClientSettings
 from regwarden.registries.client.tokens import TokenSource, basic_header
@@ -23,7 +23,7 @@ Scheme = Literal["", "basic", "bearer", "digest"]
 
 # A token younger than this that lacks rights will lack them again: asking once more would be a loop.
 _JUST_FETCHED_SECONDS: Final = 5.0
-_NEEDS_LOGIN: Final = "Give a user and password (--user, --password-stdin), or log in with docker login."
+_NEEDS_LOGIN: Final = "Give --user and --password-stdin, or run docker login."
 _DIGEST_ONLY: Final = "Unset use_digest_auth (REGISTRY_USE_DIGEST_AUTH) to allow other ways."
 
 
@@ -118,12 +118,12 @@ class AuthenticatedTransport:
     def _still_denied(self, answer: Answer, call: Call) -> RegistryDenied:
         if self.scheme != "bearer":
             return self._wrong_password(answer, call)
-        error = error_for(answer, call.subject, self._transport.redact)
+        credentials = self._settings.credentials
         denied = RegistryDenied(
             f"the registry refuses access to {call.subject}: the token it asked for does not suffice",
-            hint="Check what this user may read.",
+            hint=denial_hint(credentials) if isinstance(credentials, Anonymous) else "Check what this user may read.",
             status=answer.status,
-            diagnostics=error.diagnostics,
+            diagnostics=self._transport.redact.diagnose(answer),
         )
         self._tokens.refuse(call.scope, denied)
         return denied

@@ -46,7 +46,7 @@ class RegistryClient:
 
     def error(self, answer: Answer, subject: str) -> RegistryError:
         """The error for an answer that is not a success."""
-        return error_for(answer, subject, self.transport.redact)
+        return error_for(answer, subject, self.transport.redact, self.settings.credentials)
 
     async def close(self) -> None:
         """End all connections."""

@@ -42,6 +42,13 @@ class IdentityToken:
 Credentials = Anonymous | Basic | IdentityToken
 
 
+def denial_hint(credentials: Credentials) -> str:
+    """What to do when a registry or its token server refuses these credentials."""
+    if isinstance(credentials, Anonymous):
+        return "Give --user and --password-stdin, or run docker login."
+    return "Check the user, the password and what this user may read."
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryEnvironment:
     """What docker-registry-util's environment variables say; empty or ``None`` where they say nothing."""

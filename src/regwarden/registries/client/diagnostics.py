@@ -15,6 +15,7 @@ from multidict import CIMultiDict
 
 from regwarden.core.oci.media_types import essence
 from regwarden.errors import RegistryDenied, RegistryError, RegistryMissing, RegistryProtocolError
+from regwarden.registries.client.credentials import Credentials, denial_hint
 
 _MAX_DIAGNOSTICS: Final = 300
 _API_VERSION: Final = "Docker-Distribution-Api-Version"
@@ -84,10 +85,10 @@ def says_missing(answer: Answer) -> bool:
 
 
 def head_says_missing(answer: Answer) -> bool:
-    """Whether a bodiless 404 carries the marks of a registry (its API version or JSON)."""
-    if answer.status != 404:
+    """Whether a bodiless 404 carries the mark of a registry: a gateway's 404 may be JSON, but knows no API version."""
+    if answer.status != 404 or _API_VERSION not in answer.headers:
         return False
-    return answer.is_json or (_API_VERSION in answer.headers and answer.content_type not in {"text/html", "text/plain"})
+    return answer.content_type not in {"text/html", "text/plain"}
 
 
 def looks_like_registry(answer: Answer) -> bool:
@@ -97,13 +98,13 @@ def looks_like_registry(answer: Answer) -> bool:
     return answer.content_type != "text/html" and (answer.is_json or not answer.body.strip())
 
 
-def error_for(answer: Answer, subject: str, redact: Redactor) -> RegistryError:
+def error_for(answer: Answer, subject: str, redact: Redactor, credentials: Credentials) -> RegistryError:
     """The error for an answer that is not a success; ``subject`` names what was asked (``the tags of a/b``)."""
     status, said = answer.status, redact.diagnose(answer)
     if status in {401, 403}:
         return RegistryDenied(
             f"the registry refuses access to {subject} ({status})",
-            hint="Check the user, the password and what this user may read.",
+            hint=denial_hint(credentials),
             status=status,
             diagnostics=said,
         )

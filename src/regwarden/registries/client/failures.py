@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
@@ -65,10 +66,15 @@ def _no_connection(error: Exception, url: URL) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"the host {url.host} is not known"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"no connection to {url.host_port_subcomponent}: {error.os_error.strerror or 'it failed'}"
+        return f"no connection to {url.host_port_subcomponent}: {_plain_words(error.os_error)}"
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return f"no connection to {url.host_port_subcomponent} in time"
     return ""
+
+
+def _plain_words(error: OSError) -> str:
+    """The system's words for an error; asyncio puts its own, with the address as a tuple, into ``strerror``."""
+    return os.strerror(error.errno).lower() if error.errno else "it failed"
 
 
 def _unreachable(message: str, hint: str) -> RegistryUnreachable:

@@ -19,7 +19,7 @@ from regwarden import clock
 from regwarden.errors import RegistryDenied, RegistryError, RegistryProtocolError
 from regwarden.registries.client.addresses import check_literal, is_loopback_host, matches_host
 from regwarden.registries.client.challenges import Challenge
-from regwarden.registries.client.credentials import Anonymous, Basic, IdentityToken
+from regwarden.registries.client.credentials import Anonymous, Basic, IdentityToken, denial_hint
 from regwarden.registries.client.settings import ClientSettings
 from regwarden.registries.client.transport import Call, Transport
 
@@ -124,7 +124,7 @@ class TokenSource:
         if answer.status in {400, 401, 403}:
             raise RegistryDenied(
                 f"the token server {realm.host_port_subcomponent} refuses a token for {subject} ({answer.status})",
-                hint="Check the user, the password and what this user may read.",
+                hint=denial_hint(self._settings.credentials),
                 status=answer.status,
                 diagnostics=said,
             )

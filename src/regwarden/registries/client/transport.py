@@ -199,7 +199,7 @@ class Transport:
         if status not in _RETRIED_STATUSES:
             self._gate.relax()
             return answer
-        error = error_for(answer, call.subject, self.redact)
+        error = error_for(answer, call.subject, self.redact, self._settings.credentials)
         wait_seconds = _retry_after_seconds(answer)
         if status == 429:
             self.traffic.throttled += 1

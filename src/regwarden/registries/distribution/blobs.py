@@ -10,7 +10,7 @@ from typing import Final
 from yarl import URL
 
 from regwarden.core.oci.digests import Digest
-from regwarden.errors import RegistryProtocolError
+from regwarden.errors import RegistryMissing, RegistryProtocolError
 from regwarden.registries.api import BlobHead
 from regwarden.registries.client.addresses import check_literal, is_loopback_host, matches_host
 from regwarden.registries.client.client import RegistryClient, checked_repository, pull_scope
@@ -56,7 +56,21 @@ async def head_blob(client: RegistryClient, repository: str, digest: Digest) -> 
         return BlobHead(exists=True)
     if head_says_missing(answer):
         return BlobHead(exists=False)
-    raise client.error(answer, name)
+    if answer.status != 404:
+        raise client.error(answer, name)
+    return await _confirm_by_get(client, call, name)
+
+
+async def _confirm_by_get(client: RegistryClient, call: Call, name: str) -> BlobHead:
+    """What a GET of the first byte says, whose 404 has a body that tells a registry from a gateway."""
+    headers = {"Range": "bytes=0-0"}
+    answer = await client.send(Call("GET", call.url, name, client.limits.page_bytes, scope=call.scope, headers=headers))
+    if answer.status in {200, 206} or answer.status in _REDIRECTS:
+        return BlobHead(exists=True)
+    error = client.error(answer, name)
+    if isinstance(error, RegistryMissing):
+        return BlobHead(exists=False)
+    raise error
 
 
 async def _follow(client: RegistryClient, repository: str, digest: Digest, max_bytes: int) -> Answer:

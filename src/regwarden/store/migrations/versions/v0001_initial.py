@@ -127,7 +127,7 @@ def _create_registries() -> None:
             comment="the last crawl that ended",
         ),
         sa.Column("crawled_at", sa.BigInteger(), nullable=True, comment="when that crawl ended"),
-        sa.Column("crawl_state", sa.Text(), nullable=True, comment="complete, partial or failed"),
+        sa.Column("crawl_state", sa.Text(), nullable=True, comment="complete, partial, restricted or failed"),
         sa.Column("sized_at", sa.BigInteger(), nullable=True, comment="when the graph figures were last materialised"),
         sa.Column("repository_count", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("tag_count", sa.BigInteger(), server_default="0", nullable=False),
