@@ -21,16 +21,8 @@ from regwarden.flows.concurrency import each
 from regwarden.registries.api import Connector, FetchedManifest, ListsReferrers, TagListing, Unchanged
 from regwarden.store.chunks import chunked
 from regwarden.store.database import Database
-from regwarden.store.inventory import (
-    KnownRepository,
-    KnownTag,
-    RepositoryReading,
-    TagReading,
-    ensure_repository,
-    load_existing_manifests,
-    load_repository,
-    save_checkpoint,
-)
+from regwarden.store.inventory import RepositoryReading, TagReading, ensure_repository, save_checkpoint
+from regwarden.store.known import KnownRepository, KnownTag, load_existing_manifests, load_repository
 
 CHUNK_TAG_COUNT: Final = 250
 RETRY_LASTING_AFTER: Final = timedelta(hours=24)
