@@ -22,6 +22,8 @@ TESTS ?=
 PYTEST_FLAGS ?= -n auto --maxprocesses 4 --dist worksteal
 # The registry that `make demo` reads; empty is the bundled sample registry.
 REGISTRY ?=
+# One inventory for each registry, so that they do not mix; the sample's begins anew each time.
+DEMO_FILE = $(if $(REGISTRY),$(subst :,_,$(subst /,_,$(patsubst %/,%,$(lastword $(subst ://, ,$(REGISTRY)))))),sample)
 
 export UV_NO_PROGRESS := 1
 
@@ -47,7 +49,7 @@ $(VENV)/.dev: $(VENV)/.runtime
 .PHONY: demo
 demo: $(VENV)/.runtime ## set up, crawl the bundled sample registry and report (REGISTRY=https://… reads yours)
 	mkdir -p .demo
-	$(BIN)/regwarden demo --database sqlite:///.demo/regwarden.sqlite3 $(if $(REGISTRY),'$(REGISTRY)')
+	$(BIN)/regwarden demo --database 'sqlite:///.demo/$(DEMO_FILE).sqlite3' $(if $(REGISTRY),'$(REGISTRY)')
 
 .PHONY: test
 test: $(VENV)/.dev ## set up and run all tests; those that need a missing server are skipped, visibly

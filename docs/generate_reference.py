@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from regwarden.cli.main import cli
-from regwarden.core.fields import ALIASES, FIELDS
+from regwarden.core.conditions import operators_of
+from regwarden.core.fields import ALIASES, FIELDS, FieldType
 from regwarden.settings_document import reference_page
 
 _FOLDER = Path(__file__).parent / "reference"
@@ -24,6 +25,18 @@ _FIELDS_HEADER = """\
 
 The same names everywhere: JSON, CSV, `--columns`, `--where`, `--sort` and the Python library. Sizes are bytes, times
 are UTC, what is not known is `null` in JSON and empty in CSV."""
+
+_OPERATORS_FOOTER = """\
+What is unknown meets no condition but `= unknown`; `--include-unknown` takes it in. A value may stand in quotes.
+
+- Times are compared with a moment (`created >= 2026-01-31`) or with an age: `created < 30d` is younger than 30 days.
+- Texts have no order: `tag >= 1.0` is refused. Versions are compared as `tag ~ 'semver:>=1.0'` or
+  `tag ~ 'loose:<1.4'`.
+- After `~` stands a pattern: `glob:`, `re:`, `semver:`, `loose:` or `start:`; a bare text is a regular
+  expression that is found anywhere. In a glob `*` stops at `/`, and `**` does not: `repository ~ glob:team/*` does not
+  find `team/app/web`.
+- Fields that join several values by commas, such as `platforms` and `tags`, are best asked with `contains`:
+  `platforms contains linux/arm64`. A glob would have to fit the whole text."""
 
 
 def pages() -> dict[str, str]:
@@ -46,7 +59,13 @@ def fields_page() -> str:
     for noun, fields in FIELDS.items():
         rows = [f"| `{field.name}` | {field.type} | {field.help} |" for field in fields.values()]
         parts.append(f"## {noun}\n\n| field | type | meaning |\n|---|---|---|\n" + "\n".join(rows))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, "## Operators", _operators(), _OPERATORS_FOOTER]) + "\n"
+
+
+def _operators() -> str:
+    """What each type of field is compared with."""
+    rows = [f"| {kind} | {' '.join(f'`{sign}`' for sign in operators_of(kind))} |" for kind in FieldType]
+    return "| type | operators |\n|---|---|\n" + "\n".join(rows)
 
 
 def _helps(command: click.Command, name: str, parent: click.Context | None = None) -> Iterator[tuple[str, str]]:

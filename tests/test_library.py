@@ -74,7 +74,7 @@ def test_repositories_manifests_blobs_and_registries_are_listed(inventory: Inven
     assert inventory.count("manifest") == len(inventory.manifests()) == 6
     assert inventory.blobs("team/web", where=["size = 1000000B"])[0].size_bytes == BASE_BYTES
     (registry,) = inventory.registries()
-    assert (registry.registry, registry.tag_count, registry.state) == ("small", 5, "complete")
+    assert (registry.registry, registry.tag_count, registry.crawl_state) == ("small", 5, "complete")
     assert inventory.coverage()[0].state == "complete"
     assert inventory.problems() == []
 

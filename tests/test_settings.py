@@ -70,10 +70,31 @@ def test_a_registrys_settings_can_come_from_the_environment(write) -> None:
     assert secret.reveal() == "s3cret"
 
 
-def test_a_variable_that_means_nothing_is_a_warning_with_the_nearest() -> None:
-    loaded = load_settings({"REGWARDEN_DEFAULTS_RETIRES": "1", "REGWARDEN_REGISTRY_X_URL": "https://x.example"})
+def test_a_variable_that_means_nothing_is_a_warning() -> None:
+    loaded = load_settings({"REGWARDEN_SHARED": "/srv", "REGWARDEN_REGISTRY_X_URL": "https://x.example"})
     assert len(loaded.warnings) == 2
-    assert "Did you mean retries?" in loaded.warnings[0]
+    assert all("ignored" in warning for warning in loaded.warnings)
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("REGWARDEN_DEFAULT_RETRIES", "REGWARDEN_DEFAULTS_RETRIES"),
+        ("REGWARDEN_DEFAULTS_RETIRES", "REGWARDEN_DEFAULTS_RETRIES"),
+        ("REGWARDEN_DATABASE_URL", "REGWARDEN_DATABASE"),
+        ("REGWARDEN_REGISTRY_PROD_PASWORD", "REGWARDEN_REGISTRY_PROD_PASSWORD"),
+    ],
+)
+def test_a_variable_that_is_nearly_a_setting_is_refused_with_the_nearest(write, variable: str, meant: str) -> None:
+    with pytest.raises(InputError, match=f"{variable} is not a setting") as caught:
+        load_settings({variable: "1"}, file=write(ONE))
+    assert caught.value.hint == f"Did you mean {meant}?"
+
+
+def test_a_variable_of_a_registry_whose_name_begins_like_another_is_understood(write) -> None:
+    longer = ONE.replace('"prod"', '"prod-eu"').replace("registry.example", "eu.example")
+    loaded = load_settings({"REGWARDEN_REGISTRY_PROD_EU_USERNAME": "reader"}, file=write(ONE + longer))
+    assert [registry.username for registry in loaded.settings.registry] == ["", "reader"]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +139,7 @@ def test_a_broken_file_is_one_sentence(write, text: str) -> None:
 
 
 def test_a_wrong_type_in_the_environment_names_the_variable() -> None:
-    with pytest.raises(InputError, match="REGWARDEN_DEFAULTS_RETRIES must be a whole number"):
+    with pytest.raises(InputError, match="REGWARDEN_DEFAULTS_RETRIES must be a whole number, not 'many'"):
         load_settings({"REGWARDEN_DEFAULTS_RETRIES": "many"})
 
 

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, Unpack, cast
 
-from regwarden import clock
 from regwarden.errors import InputError, NotFound, StoreError
-from regwarden.library_queries import QueryArguments, build_query
+from regwarden.library_queries import QueryArguments, build_query, moment_of
 from regwarden.settings_sources import LoadedSettings, default_database, load_settings
 from regwarden.store import reports
 from regwarden.store.database import Access, Database, open_database
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from regwarden.flows.crawl import CrawlProgress, CrawlReport
     from regwarden.library_check import RegistryCheck
     from regwarden.library_crawl import CrawlArguments
+    from regwarden.library_registries import RegistryList
     from regwarden.store.selection_sizes import SelectionSizes
 
 T = TypeVar("T")
@@ -39,6 +39,7 @@ _MEMORY: Final = frozenset({":memory:", "sqlite://", "sqlite:///:memory:"})
 _PAGE_ROWS: Final = 1000
 _ALGORITHMS: Final = ("sha256:", "sha512:")
 _DIGEST_START: Final = re.compile(r"[0-9a-f]{6,128}")
+_SHORT_START: Final = re.compile(r"(?:sha(?:256|512):)?[0-9a-f]{1,5}")
 
 
 class Row(Mapping[str, Any]):
@@ -143,11 +144,7 @@ class Inventory:
 
     def known_registries(self) -> list[Row]:
         """The configured registries and those in the inventory, by name; what was never crawled has no totals."""
-        rows = {row.registry: row for row in self._known_or_empty()}
-        for registry in self.settings.settings.registry:
-            if registry.name not in rows:
-                rows[registry.name] = Row({"registry": registry.name, "url": registry.url, "kind": registry.kind})
-        return [rows[name] for name in sorted(rows)]
+        return list(self.iterate("registry"))
 
     def registries(self, *names: str) -> list[Row]:
         """The registries of the inventory with their totals, by name."""
@@ -183,21 +180,27 @@ class Inventory:
         return list(self.page("blob", *selectors, **query).rows)
 
     def page(self, noun: str, *selectors: str, count_unknown: bool = False, **query: Unpack[QueryArguments]) -> RowPage:
-        """Rows of ``noun`` (repository, tag, manifest, blob) with the cursor of the rows after them.
+        """Rows of ``noun`` (registry, repository, tag, manifest, blob) with the cursor of the rows after them.
 
         ``count_unknown`` also counts the rows that no condition could decide, which takes longer.
         """
+        if noun == "registry":
+            listed = self._list_registries(selectors, query)
+            return RowPage(
+                tuple(map(Row, listed.rows)), listed.next_cursor, listed.unknown_count if count_unknown else None
+            )
+        now = moment_of(query)
         found = self._ask(
             noun,
             selectors,
             query,
-            lambda connection, asked: list_rows(connection, asked, clock.now(), count_unknown=count_unknown),
+            lambda connection, asked: list_rows(connection, asked, now, count_unknown=count_unknown),
         )
         return RowPage(tuple(map(Row, found.rows)), found.next_cursor, found.unknown_count)
 
     def iterate(self, noun: str, *selectors: str, **query: Unpack[QueryArguments]) -> Iterator[Row]:
         """All rows of ``noun``, read a page at a time, for answers that do not fit into memory."""
-        query = {"limit": _PAGE_ROWS, **query}
+        query = {"limit": _PAGE_ROWS, **query, "age_from": moment_of(query)}
         while True:
             page = self.page(noun, *selectors, **query)
             yield from page.rows
@@ -213,10 +216,13 @@ class Inventory:
         **query: Unpack[QueryArguments],
     ) -> T:
         """Give all rows of ``noun`` to ``consumer``, from one consistent snapshot, and return its result."""
+        if noun == "registry":
+            return consumer(self._list_registries(selectors, query).rows)
+        now = moment_of(query)
 
         def consume(connection: Connection, asked: Query) -> T:
             # Closed before the connection is: a consumer may stop early.
-            rows = cast("Generator[dict[str, object], None, None]", iterate_rows(connection, asked, clock.now()))
+            rows = cast("Generator[dict[str, object], None, None]", iterate_rows(connection, asked, now))
             with closing(rows):
                 return consumer(rows)
 
@@ -224,15 +230,20 @@ class Inventory:
 
     def count(self, noun: str, *selectors: str, **query: Unpack[QueryArguments]) -> int:
         """How many rows of ``noun`` match."""
-        return self._ask(noun, selectors, query, lambda connection, asked: count_rows(connection, asked, clock.now()))
+        if noun == "registry":
+            return len(self._list_registries(selectors, {**query, "limit": None, "cursor": None}).rows)
+        now = moment_of(query)
+        return self._ask(noun, selectors, query, lambda connection, asked: count_rows(connection, asked, now))
 
     def sizes(self, *selectors: str, **query: Unpack[QueryArguments]) -> list[SelectionSizes]:
         """What the matching tags weigh together and what deleting just them would free, for each registry."""
         from regwarden.store.selection_sizes import measure_selection  # needs the graph
 
+        now = moment_of(query)
+
         def measure(connection: Connection, asked: Query) -> list[SelectionSizes]:
             chosen: dict[str, set[tuple[str, str]]] = {}
-            for row in iterate_rows(connection, asked, clock.now()):
+            for row in iterate_rows(connection, asked, now):
                 chosen.setdefault(str(row["registry"]), set()).add((str(row["repository"]), str(row["tag"])))
             return [measure_selection(connection, name, names) for name, names in sorted(chosen.items())]
 
@@ -256,7 +267,14 @@ class Inventory:
         """The digest that a text means: a digest or the start of one, ``REPOSITORY:TAG`` or ``REPOSITORY@DIGEST``."""
         if "@" in text:
             return text.rpartition("@")[2]
-        if text.startswith(_ALGORITHMS) or _DIGEST_START.fullmatch(text.strip().lower()):
+        start = text.strip().lower()
+        if _SHORT_START.fullmatch(start):
+            raise InputError(
+                f"{text!r} is too short: the start of a digest needs at least six hexadecimal digits",
+                hint="Give more of its digits, or REPOSITORY:TAG.",
+                code="bad-digest",
+            )
+        if text.startswith(_ALGORITHMS) or _DIGEST_START.fullmatch(start):
             return text
         found = self.tag(text)
         if found.digest is None:
@@ -298,6 +316,20 @@ class Inventory:
             if error.code != "no-inventory":
                 raise
             return []
+
+    def _list_registries(self, selectors: tuple[str, ...], query: QueryArguments) -> RegistryList:
+        from regwarden.library_registries import list_registries
+
+        asked, now = build_query("registry", selectors, query), moment_of(query)
+        configured = self.settings.settings.registry
+        if self._opened is None and self._url in _MEMORY:
+            return list_registries(None, asked, now, configured)
+        try:
+            return self._read(lambda connection: list_registries(connection, asked, now, configured))
+        except StoreError as error:
+            if error.code != "no-inventory":
+                raise
+            return list_registries(None, asked, now, configured)
 
     def _ask(
         self,

@@ -58,7 +58,7 @@ def check_registry(known: Sequence[Mapping[str, Any]], loaded: LoadedSettings, c
         {}
         if row is None
         else {
-            "crawl_state": row["state"],
+            "crawl_state": row["crawl_state"],
             "crawled_at": row["crawled_at"],
             "tag_count": row["tag_count"],
             "problem_count": row["problem_count"],

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from typing import Final, TypedDict, get_args
 
+from regwarden import clock
 from regwarden.core.conditions import parse_condition, parse_sort
 from regwarden.core.fields import Noun
 from regwarden.core.patterns import Pattern, parse_pattern
+from regwarden.core.quantities import parse_moment
 from regwarden.core.query import Query
 from regwarden.core.selectors import parse_selector
 from regwarden.errors import InputError
@@ -21,7 +24,8 @@ class QueryArguments(TypedDict, total=False):
     ``registries`` are names, ``repositories``, ``exclude_repositories``, ``tags`` and ``exclude_tags`` patterns
     (``exact``, ``glob:``, ``re:``, ``semver:``, ``<1.4`` …), ``where`` conditions (``size > 500MiB``,
     ``created < 30d``), ``include_unknown`` takes in what a condition cannot decide, ``sort`` fields (``-size`` or
-    ``size:desc`` for the largest first), ``limit`` a number of rows, ``cursor`` where the page before ended.
+    ``size:desc`` for the largest first), ``limit`` a number of rows, ``cursor`` where the page before ended,
+    ``age_from`` the moment up to which every age counts (a ``datetime`` or a text as ``2026-01-31``; now without it).
     """
 
     registries: Sequence[str]
@@ -34,6 +38,17 @@ class QueryArguments(TypedDict, total=False):
     sort: Sequence[str]
     limit: int | None
     cursor: str | None
+    age_from: datetime | str | None
+
+
+def moment_of(arguments: QueryArguments) -> datetime:
+    """The aware moment up to which ages count. Raises ``InputError`` for a text that is not a date."""
+    given = arguments.get("age_from")
+    if given is None:
+        return clock.now()
+    if isinstance(given, datetime):
+        return given.replace(tzinfo=UTC) if given.tzinfo is None else given
+    return _parse_date(str(given).strip())
 
 
 def build_query(
@@ -59,6 +74,13 @@ def build_query(
         limit=limit,
         cursor=arguments.get("cursor"),
     )
+
+
+def _parse_date(text: str) -> datetime:
+    try:
+        return parse_moment(text)
+    except InputError:
+        raise InputError(f"{text[:40]!r} is not a date", hint="Write 2026-01-31 or 2026-01-31T12:00:00Z.") from None
 
 
 def _checked_noun(noun: str) -> Noun:

@@ -164,7 +164,8 @@ A variable overrides the file, and an option of the command line overrides both.
 | `REGWARDEN_REGISTRY_<NAME>_PASSWORD` | the registry's password |
 
 The name is written in capitals, with an underscore for everything that is not a letter or digit. Lists are separated
-by commas.
+by commas. A variable whose name is nearly one of these is refused, so that a slip is not silently without effect; any
+other that begins with `REGWARDEN_` is ignored with a warning.
 
 These variables of docker-registry-util are understood. They apply to the registry that `REGISTRY` names, or, when
 `REGISTRY` is not set, to an address given on the command line; never to another registry, because a password must

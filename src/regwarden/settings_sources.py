@@ -30,7 +30,10 @@ SYSTEM_FILE: Final = Path("/etc/regwarden/regwarden.toml")
 FILE_NAME: Final = "regwarden.toml"
 _PREFIX: Final = "REGWARDEN_"
 _REGISTRY_PREFIX: Final = "REGWARDEN_REGISTRY_"
+_DEFAULTS: Final = Defaults.__struct_fields__
 _KIND_NAMES: Final = {"int": "a whole number", "float": "a number", "str": "text in quotes", "bool": "true or false"}
+# How alike the name of an unknown variable and that of a setting must be to be taken for a slip (0 to 1).
+_RESEMBLANCE: Final = 0.75
 _KIND_NAMES_MORE: Final = {"array": "a list in brackets", "object": "a table", "null": "nothing"}
 
 
@@ -224,28 +227,51 @@ def _apply_environment(
                 secrets[name] = Secret(value)
         elif variable.startswith("REGWARDEN_DEFAULTS_"):
             key = variable.removeprefix("REGWARDEN_DEFAULTS_").lower()
-            if key in Defaults.__struct_fields__:
+            if key in _DEFAULTS:
                 document.setdefault("defaults", {})[key] = _from_text(Defaults, key, value, variable)
                 origins[f"defaults.{key}"] = f"environment {variable}"
             else:
-                warnings.append(f"{variable} is not a setting. {nearest(key, Defaults.__struct_fields__)}")
+                raise _no_such_variable(variable, [f"REGWARDEN_DEFAULTS_{name.upper()}" for name in _DEFAULTS])
         elif variable == "REGWARDEN_DATABASE":
             document["database"], origins["database"] = value, f"environment {variable}"
+        elif variable != "REGWARDEN_CONFIG":
+            warnings.append(_judge_unknown(variable))
     return secrets, warnings
+
+
+def _judge_unknown(variable: str) -> str:
+    """The warning about a variable that is not ours; one that is nearly ours is a mistake, an ``InputError``."""
+    known = ["DATABASE", "CONFIG", *(f"DEFAULTS_{name.upper()}" for name in _DEFAULTS)]
+    word = variable.removeprefix(_PREFIX)
+    if difflib.get_close_matches(word, known, 1, _RESEMBLANCE):
+        raise _no_such_variable(variable, [f"{_PREFIX}{name}" for name in known])
+    return f"{variable} is not a setting; it is ignored"
+
+
+def _no_such_variable(variable: str, known: Iterable[str]) -> InputError:
+    close = difflib.get_close_matches(variable, list(known), 1)
+    hint = f"Did you mean {close[0]}?" if close else "`regwarden config show` names every setting."
+    return InputError(f"the environment variable {variable} is not a setting", hint=hint)
 
 
 def _set_registry_value(document: dict[str, Any], variable: str, value: str, origins: dict[str, str]) -> str | None:
     """Put the value of ``REGWARDEN_REGISTRY_<NAME>_<KEY>`` into place; the registry's name, or ``None``."""
     fields = (*(name for name in RegistrySettings.__struct_fields__ if name != "name"), "password")
+    slips: list[tuple[str, list[str]]] = []  # a name that begins like a registry's can be that of a longer one
     for registry in document.get("registry", ()):
         prefix = f"{_REGISTRY_PREFIX}{environment_name(str(registry.get('name', '')))}_"
         key = variable.removeprefix(prefix).lower()
-        if not variable.startswith(prefix) or key not in fields:
+        if not variable.startswith(prefix):
+            continue
+        if key not in fields:
+            slips.append((variable, [f"{prefix}{name.upper()}" for name in fields]))
             continue
         if key != "password":
             registry[key] = _from_text(RegistrySettings, key, value, variable)
         origins[f"registry.{registry['name']}.{key}"] = f"environment {variable}"
         return str(registry["name"])
+    if slips:
+        raise _no_such_variable(*slips[0])
     return None
 
 
@@ -257,7 +283,8 @@ def _from_text(model: type[msgspec.Struct], key: str, text: str, variable: str) 
     try:
         return msgspec.convert(text, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise InputError(f"{variable} {_problem(str(error))}", hint="Correct or unset the variable.") from None
+        problem = _problem(str(error), given=repr(text[:80]))
+        raise InputError(f"{variable} {problem}", hint="Correct or unset the variable.") from None
 
 
 def _convert(document: Mapping[str, Any], lines: _Lines) -> Settings:
@@ -286,8 +313,8 @@ def _located(message: str, lines: _Lines) -> InputError:
     return InputError(f"{place}: {label} {_problem(problem)}", hint=hint)
 
 
-def _problem(message: str) -> str:
-    """What msgspec calls "Expected `int`, got `str`", in a user's words."""
+def _problem(message: str, *, given: str = "") -> str:
+    """What msgspec calls "Expected `int`, got `str`", in a user's words; ``given`` is what stands there."""
     kinds = {**_KIND_NAMES, **_KIND_NAMES_MORE}
     expected = re.match(r"Expected `(\w+)`(?: (<=|>=|<|>) (\S+))?(?:, got `(\w+)`)?", message)
     if not expected:
@@ -295,7 +322,8 @@ def _problem(message: str) -> str:
     kind, operator, bound, got = expected.groups()
     bounds = {"<=": "at most", ">=": "at least", "<": "less than", ">": "more than"}
     limit = f" of {bounds[operator]} {bound}" if operator else ""
-    ending = f", not {kinds.get(got, got)}" if got else ""
+    got = given or kinds.get(got, got)
+    ending = f", not {got}" if got else ""
     return f"must be {kinds.get(kind, kind)}{limit}{ending}"
 
 

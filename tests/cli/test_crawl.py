@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -240,3 +241,67 @@ def test_a_check_of_an_absent_registry_fails(run: Run, database: str) -> None:
     (checked,) = json.loads(result.stdout)
     assert checked["is_reachable"] is False
     assert checked["error"]["code"] == "registry-unreachable"
+
+
+def test_a_restricted_crawl_says_so_and_announces_nothing_that_does_not_follow(run: Run, database: str) -> None:
+    with small_registry() as registry:
+        result = run("crawl", registry.url, "--repository", "team/web", "--database", database)
+    assert result.exit_code == 0, result.stderr
+    assert "restricted to team/web; everything else is as it was" in result.stdout
+    assert "may be incomplete" not in result.stdout
+    assert "1 repository, 1 tag" in result.stdout
+
+
+def test_a_repository_that_was_named_and_does_not_exist_is_said(run: Run, database: str) -> None:
+    with small_registry() as registry:
+        result = run("crawl", registry.url, "--repository", "nothere", "--database", database)
+    assert result.exit_code in (1, 3), result.output
+    assert re.search(r"^  .*(does not know the repository nothere|nothere does not exist)", result.stdout, re.MULTILINE)
+    assert "may be incomplete" not in result.output
+
+
+def test_a_registry_that_has_a_name_does_not_get_a_second_one(run: Run, database: str, tmp_path: Path) -> None:
+    config = tmp_path / "regwarden.toml"
+    with small_registry() as registry:
+        config.write_text(f'[[registry]]\nname = "prod"\nurl = "{registry.url}"\n')
+        refused = run("crawl", "prod", "--name", "other", "--config", str(config), "--database", database)
+        by_address = run("crawl", registry.url, "--name", "other", "--config", str(config), "--database", database)
+        allowed = run("crawl", "prod", "--name", "prod", "--config", str(config), "--database", database)
+    assert (refused.exit_code, by_address.exit_code, allowed.exit_code) == (2, 2, 0)
+    assert "is called prod already" in refused.stderr
+
+
+def test_missing_and_wrong_credentials_are_told_apart(run: Run, database: str) -> None:
+    for auth in (BasicAuth(USERS), BearerAuth(USERS)):
+        with small_registry(auth) as registry:
+            without = run("crawl", registry.url, "--database", database)
+            wrong = run("crawl", registry.url, "-u", "reader", "--password-stdin", "--database", database, stdin="no")
+        assert "Give --user and --password-stdin, or run docker login." in without.stderr
+        assert "docker login" not in wrong.stderr
+        assert "hint: Check the user" in wrong.stderr
+
+
+@pytest.mark.parametrize("option", ["--verify", "--verify-blobs"])
+def test_a_crawl_that_leaves_pull_events_says_so(run: Run, database: str, option: str) -> None:
+    with small_registry() as registry:
+        loud = run("crawl", registry.url, option, "--database", database)
+        usual = run("crawl", registry.url, "--database", database)
+    assert loud.stderr.count("pull events") == 1
+    assert f"{option} leaves pull events at the registry" in loud.stderr
+    assert "pull events" not in usual.stderr
+
+
+def test_a_refused_connection_is_said_in_plain_words(run: Run, database: str) -> None:
+    result = run("crawl", "http://127.0.0.1:1", "--database", database)
+    assert "no connection to 127.0.0.1:1: connection refused" in result.stderr
+
+
+def test_a_crawl_without_arguments_reads_what_the_inventory_knows(run: Run, database: str) -> None:
+    with small_registry() as registry:
+        run("crawl", registry.url, "--name", "mine", "--database", database)
+        again = run("crawl", "--database", database)
+        with_user = run("crawl", "--user", "reader", "--password-stdin", "--database", database, stdin="s3cret")
+    assert again.exit_code == 0, again.stderr
+    assert again.stdout.startswith("mine: complete")
+    assert with_user.exit_code == 2
+    assert "Name the registry" in with_user.stderr

@@ -15,9 +15,15 @@ from regwarden.cli.main import cli
 from regwarden.library_queries import build_query
 
 ROOT = Path(__file__).parent.parent.parent
-PAGES = [ROOT / "README.md", ROOT / "docs" / "tutorial.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / name for name in ("index.md", "tutorial.md")),
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+    *sorted((ROOT / "docs" / "explanation").glob("*.md")),
+]
 SHOWN = re.compile(
-    r"^(regwarden .+)$|`(regwarden [^`]+)`|`(--(?:where|tag|exclude-tag|sort|repository) [^`]+)`", re.MULTILINE
+    r"^(?:\w+=\$\()?(regwarden .+?)\)?$|`(regwarden [^`]+)`|`(--(?:where|tag|exclude-tag|sort|repository) [^`]+)`",
+    re.MULTILINE,
 )
 LISTS = {"repository", "tag", "manifest", "blob"}
 
@@ -66,3 +72,15 @@ def test_a_shown_command_is_understood(page: str, text: str) -> None:
 
 def test_the_pages_show_commands() -> None:
     assert len(list(shown_commands())) > 40
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_page_that_exists(page: Path) -> None:
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+    assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+def test_the_index_leads_to_the_tutorial_and_to_every_how_to_and_explanation() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = [page for page in PAGES if page.name not in ("README.md", "index.md")]
+    assert [page.name for page in pages if str(page.relative_to(ROOT / "docs")) not in index] == []

@@ -193,3 +193,42 @@ def test_the_sum_of_a_selection_says_what_deleting_it_would_free(ask: Run) -> No
     assert sizes["reclaimable_bytes"] == sizes["stored_bytes"] - BASE_BYTES
     assert "reclaimable bytes" in ask("tag", "list", "team/app:1.0.0", "--sum").stdout
     assert "no tags match" in ask("tag", "list", "--where", "tag = none", "--sum").stderr
+
+
+def test_the_number_of_rows_and_their_sum_are_not_asked_for_together(ask: Run) -> None:
+    result = ask("tag", "list", "--count", "--sum")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "error[usage]: --count and --sum" in result.stderr
+
+
+def test_a_count_says_how_many_rows_it_could_not_decide(ask: Run) -> None:
+    result = ask("tag", "list", "--where", "pulled > 1d", "--count")
+    assert result.stdout == "0\n"
+    assert "5 rows are left out" in result.stderr
+    assert ask("tag", "list", "--where", "pulled > 1d", "--count", "--include-unknown").stderr == ""
+
+
+def test_the_limit_is_the_size_of_a_page(ask: Run) -> None:
+    asked = ("tag", "list", "--output", "plain", "--columns", "tag", "--page", "2")
+    assert ask(*asked, "--limit", "2").stdout.split() == ["1.2.0", "latest"]
+    assert ask(*asked, "--limit", "1", "--per-page", "3").stdout.split() == ["latest"]
+
+
+def test_a_page_goes_on_behind_a_cursor_but_not_with_a_number(ask: Run) -> None:
+    asked = ("tag", "list", "--output", "plain", "--columns", "tag", "--per-page", "2")
+    cursor = ask(*asked).stderr.rpartition("--cursor ")[2].strip()
+    assert ask(*asked, "--cursor", cursor).stdout.split() == ["1.2.0", "latest"]
+    result = ask(*asked, "--cursor", cursor, "--page", "2")
+    assert (result.exit_code, "--page and --cursor exclude each other" in result.stderr) == (2, True)
+
+
+def test_a_wrong_cursor_is_explained_in_the_words_of_the_command_line(ask: Run) -> None:
+    result = ask("tag", "list", "--cursor", "nonsense")
+    assert "hint: Give --cursor " in result.stderr
+    assert "next_cursor" not in result.stderr
+
+
+@pytest.mark.parametrize("option", [("--where", "sze > 1"), ("--sort", "colour"), ("--columns", "nothing")])
+def test_nothing_is_said_of_the_inventory_before_a_question_is_understood(ask: Run, option: tuple[str, str]) -> None:
+    for more in ((), ("--sum",)) if option[0] == "--where" else ((),):
+        assert "inventory of" not in ask("tag", "list", *option, *more).stderr

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 
 from regwarden import __version__
 from regwarden.cli.failures import run_guarded
-from tests.sample_inventory import Run, isolated_environment
+from tests.sample_inventory import Run, isolated_environment, small_registry
 
 COMMANDS = ("demo", "crawl", "usage", "repository", "tag", "manifest", "blob", "registry", "export", "config", "db")
 
@@ -93,6 +95,21 @@ def test_an_unforeseen_error_is_one_sentence_without_secrets(capsys: pytest.Capt
     assert "Traceback" not in shown
 
 
+def test_an_error_for_programs_is_one_json_object_and_nothing_else(run: Run, tmp_path: Path) -> None:
+    nowhere = f"sqlite:///{tmp_path / 'none.sqlite3'}"
+    failed = json.loads(run("tag", "list", "--output", "json", "--database", nowhere).stderr)
+    assert (failed["error"]["code"], bool(failed["error"]["hint"])) == ("no-inventory", True)
+    misspelt = json.loads(run("tag", "list", "--output", "json", "--where").stderr)
+    assert misspelt["error"]["code"] == "usage"
+
+
+def test_a_missing_argument_is_one_printable_line(run: Run) -> None:
+    result = run("export")
+    assert result.exit_code == 2
+    assert "registry, repository, tag, manifest, blob" in result.stderr
+    assert "x09" not in result.stderr
+
+
 def test_an_interrupt_is_status_130(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupt() -> None:
         raise KeyboardInterrupt
@@ -101,16 +118,18 @@ def test_an_interrupt_is_status_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "interrupted\n"
 
 
-def test_a_closed_pipe_is_quiet(ask: Run, inventory_url: str, tmp_path: Path) -> None:
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="this system has no SIGPIPE")
+@pytest.mark.parametrize("asked", ["export tag --format jsonl", "tag list", "tag list --output json", "usage"])
+def test_a_closed_pipe_ends_quietly_as_by_its_signal(asked: str, inventory_url: str, tmp_path: Path) -> None:
     environ = {key: value for key, value in isolated_environment(tmp_path).items() if value is not None}
-    command = [sys.executable, "-m", "regwarden", "export", "tag", "--format", "jsonl", "--database", inventory_url]
+    command = [sys.executable, "-m", "regwarden", *asked.split(), "--database", inventory_url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
     stderr = process.stderr.read()
     process.stderr.close()
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=30) == 141
     assert "rror" not in stderr
 
 
@@ -184,3 +203,39 @@ def test_what_the_demo_suggests_can_be_pasted(run: Run, tmp_path: Path) -> None:
             result = run(*shlex.split(line)[1:])
             assert result.exit_code == 0, (line, result.stderr)
             assert result.stdout, line
+
+
+def test_a_second_demo_begins_anew(run: Run) -> None:
+    first, second = run("demo"), run("demo")
+    assert (first.exit_code, second.exit_code) == (0, 0), first.stderr + second.stderr
+    assert "708 tags" in second.stdout
+    assert "since the last crawl" not in second.stdout
+    assert "unchanged" not in second.stdout
+
+
+def test_the_demo_leaves_a_database_with_another_inventory_alone(run: Run, inventory_url: str) -> None:
+    refused = run("demo", "--database", inventory_url)
+    assert refused.exit_code == 2
+    assert "database of its own" in refused.stderr
+    assert run("tag", "list", "--count", "--database", inventory_url).stdout == "5\n"
+
+
+def test_a_demo_of_ones_own_registry_has_its_own_file(run: Run, tmp_path: Path) -> None:
+    with small_registry() as registry:
+        result = run("demo", registry.url)
+    assert result.exit_code == 0, result.stderr
+    name = registry.url.partition("://")[2].replace(":", "_")
+    assert [file.name for file in (tmp_path / "data" / "regwarden").glob("*.sqlite3")] == [f"demo-{name}.sqlite3"]
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_demo_keeps_the_sample_and_every_registry_apart() -> None:
+    def shown(*arguments: str) -> str:
+        root = Path(__file__).parent.parent.parent
+        return subprocess.run(
+            ["make", "-n", "demo", *arguments], cwd=root, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "'sqlite:///.demo/sample.sqlite3'" in shown()
+    mine = shown("REGISTRY=https://registry.example.com:5000/team/")
+    assert "'sqlite:///.demo/registry.example.com_5000_team.sqlite3' 'https://registry.example.com:5000/team/'" in mine

@@ -7,7 +7,10 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from regwarden.testing.images import layer
+from regwarden.cli.output import Printer
+from regwarden.testing.content import Content
+from regwarden.testing.images import image, image_config, layer, sbom
+from regwarden.testing.server import running_sample_registry
 from tests.sample_inventory import BASE_BYTES, Run
 
 
@@ -61,6 +64,8 @@ def test_a_hostile_label_is_shown_harmless(ask: Run) -> None:
         (("repository", "show", "team/none"), 1, "not-found"),
         (("manifest", "show", "sha256:" + "0" * 64), 1, "not-found"),
         (("manifest", "show", "sha256:xyz"), 2, "bad-digest"),
+        (("manifest", "show", "f7"), 2, "bad-digest"),
+        (("manifest", "show", "sha256:f7"), 2, "bad-digest"),
     ],
 )
 def test_what_is_not_there_is_said_with_a_hint(ask: Run, arguments, status, code) -> None:
@@ -122,7 +127,7 @@ def test_an_export_that_cannot_be_written_leaves_nothing_behind(ask: Run, tmp_pa
 
 def test_registries_are_listed_with_their_totals(ask: Run) -> None:
     (row,) = json.loads(ask("registry", "list", "--output", "json").stdout)
-    assert (row["registry"], row["tag_count"], row["state"]) == ("small", 5, "complete")
+    assert (row["registry"], row["tag_count"], row["crawl_state"]) == ("small", 5, "complete")
     assert ask("registry", "list", "--count").stdout == "1\n"
 
 
@@ -135,3 +140,40 @@ def test_migrate_makes_an_empty_database(run: Run, tmp_path) -> None:
     url = f"sqlite:///{tmp_path / 'new.sqlite3'}"
     assert run("db", "migrate", "--database", url).exit_code == 0
     assert run("tag", "list", "--count", "--database", url).stdout == "0\n"
+
+
+def test_registries_are_exported_too(ask: Run) -> None:
+    lines = ask("export", "registry", "--columns", "registry,tag_count").stdout.splitlines()
+    assert lines == ["registry,tag_count", "small,5"]
+
+
+def test_an_export_whose_format_is_not_clear_asks_for_it(ask: Run, tmp_path) -> None:
+    unclear = ask("export", "tag", "--to", str(tmp_path / "tags.xyz"))
+    assert (unclear.exit_code, "--format" in unclear.stderr) == (2, True)
+    assert list(tmp_path.glob("tags*")) == []
+    misplaced = ask("export", "tag", "--output", "csv")
+    assert (misplaced.exit_code, misplaced.stdout, "--format" in misplaced.stderr) == (2, "", True)
+
+
+def test_the_shortest_start_of_a_digest_is_named(ask: Run) -> None:
+    assert "needs at least six hexadecimal digits" in ask("manifest", "show", "f7").stderr
+
+
+def test_referrers_are_shown_once(run: Run, tmp_path) -> None:
+    content = Content()
+    app = content.repository("team/app")
+    built = image([layer("base", 1000)], image_config())
+    app.add(built, "1.0")
+    app.add(sbom(built), "sbom")
+    url = f"sqlite:///{tmp_path / 'signed.sqlite3'}"
+    with running_sample_registry(content) as registry:
+        assert run("crawl", registry.url, "--database", url).exit_code == 0
+    for shown in (("manifest", str(built.digest)), ("manifest", "team/app:1.0"), ("tag", "team/app:1.0")):
+        result = run(shown[0], "show", shown[1], "--database", url)
+        assert result.stdout.count("Signatures, attestations and other referrers") == 1, result.stdout
+
+
+def test_a_size_is_not_written_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    Printer().facts({"size_bytes": 491, "logical_bytes": 1_000_000, "total_size": 0})
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["size bytes     491 B", "logical bytes  977 KiB (1,000,000 bytes)", "total size     0 B"]

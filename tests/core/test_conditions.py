@@ -94,7 +94,7 @@ def test_what_is_no_condition_is_refused_with_a_code(text, code):
 def test_comparing_versions_as_text_is_refused_with_the_right_way():
     with pytest.raises(InputError) as refusal:
         parse_condition("tag", "tag < 1.4")
-    assert "tag ~ loose:<1.4" in refusal.value.hint
+    assert "tag ~ 'loose:<1.4'" in refusal.value.hint
 
 
 @pytest.mark.parametrize("noun", FIELDS)

@@ -38,7 +38,18 @@ class TokenServer:
         self.scopes: list[list[str]] = []
         openssl = servers.require_binary("openssl")
         self._openssl = openssl
-        command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=tokens"]
+        command: list[str | Path] = [
+            openssl,
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=tokens",
+        ]
         subprocess.run([*command, "-keyout", self.key, "-out", self.certificate], check=True, capture_output=True)
         issuer = self
 

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from regwarden.core.oci.digests import Digest
 from regwarden.core.patterns import parse_pattern
 from regwarden.errors import RegistryError
+from regwarden.store.manifest_reports import describe_manifest
 from regwarden.store.schema import (
     crawl_problems,
     manifests,
@@ -440,3 +441,18 @@ async def test_a_restricted_crawl_does_not_pass_for_one_of_the_whole_registry(co
     after = inventory.rows(select(registries))[0]
     for name in ("crawl_state", "crawled_at", "crawl_id", "problem_count"):
         assert after[name] == before[name]
+
+
+async def test_a_manifest_tells_which_of_its_blobs_are_missing(content, inventory):
+    app = content.repository("team/app")
+    built = image([layer("base", 1000), layer("lost layer", 77)])
+    app.add(built, "lost")
+    blob = next(blob for blob in app.blobs.values() if blob.size_bytes == 77)
+    del app.blobs[blob.digest]
+    await inventory.crawl(verify_blobs=True)
+
+    def describe(connection):
+        manifest_id = connection.execute(select(manifests.c.id).where(manifests.c.digest == built.digest.to_bytes()))
+        return describe_manifest(connection, manifest_id.scalar_one())
+
+    assert inventory.database.read_now(describe).missing == {str(blob.digest)}

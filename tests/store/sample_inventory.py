@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import delete, insert
 from sqlalchemy.engine import Connection
 
-from regwarden.core.ages import age
+from regwarden.core.ages import AgeUnit, age
 from regwarden.core.fields import FIELDS
 from regwarden.core.oci.digests import Digest
 from regwarden.store import schema
@@ -98,7 +98,7 @@ def _registry(number: int, chance: random.Random) -> RawRow:
         "first_seen_at": 0,
         "crawled_at": chance.choice((None, *TIMES)),
         "crawl_state": chance.choice((None, "complete", "partial")),
-        "sized_at": None,
+        "sized_at": (TIMES[2], None)[number - 1],
         "repository_count": chance.randint(0, 3),
         "tag_count": 4,
         "manifest_count": 5,
@@ -247,7 +247,9 @@ def _shown(name: str, value: Any) -> Any:
 
 def _registry_rows(inventory: Inventory) -> Iterable[RawRow]:
     for row in inventory.rows["registries"]:
-        yield row | {"registry": row["name"], "": (row["id"],), " host": row["url"].partition("://")[2]}
+        unread = {} if row["sized_at"] else dict.fromkeys(("repository_count", "tag_count", "manifest_count"))
+        host = row["url"].partition("://")[2]
+        yield row | unread | {"registry": row["name"], "": (row["id"],), " host": host}
 
 
 def _repository_rows(inventory: Inventory) -> Iterable[RawRow]:
@@ -256,7 +258,7 @@ def _repository_rows(inventory: Inventory) -> Iterable[RawRow]:
         if row["deleted_at"] is None:
             place = places[row["registry_id"]]
             known = {"registry": place["name"], "repository": row["name"], " host": place[" host"]}
-            yield row | known | {"": (row["id"],)}
+            yield row | known | _ages(row["newest_created_at"]) | {"": (row["id"],)}
 
 
 def _facts(manifest: RawRow) -> RawRow:
@@ -274,13 +276,13 @@ def _tag_rows(inventory: Inventory) -> Iterable[RawRow]:
                 continue
             manifest = manifests.get(row["manifest_id"], {})
             existence = existing.get((place["id"], row["manifest_id"]), {})
-            created_at = from_micros(row["created_at"])
             chosen = ("digest", "media_type", "artifact_type", "total_size", "is_index", "layer_count")
             yield (
                 row
                 | {name: manifest.get(name) for name in chosen}
                 | {name: existence.get(name) for name in ("pushed_at", "pulled_at")}
                 | _facts(manifest)
+                | _ages(row["created_at"])
                 | {
                     "": (row["id"],),
                     " host": place[" host"],
@@ -290,7 +292,6 @@ def _tag_rows(inventory: Inventory) -> Iterable[RawRow]:
                     "platforms": manifest.get("platform"),
                     "stored_bytes": row["logical_bytes"],
                     "seen_at": place["seen_at"],
-                    "age_days": _age(created_at),
                     "location": f"{place[' host']}/{place['repository']}:{row['name']}",
                 }
             )
@@ -312,6 +313,7 @@ def _manifest_rows(inventory: Inventory) -> Iterable[RawRow]:
                 manifest
                 | row
                 | _facts(manifest)
+                | _ages(manifest["created_at"])
                 | {
                     "": (row["repository_id"], row["manifest_id"]),
                     " host": place[" host"],
@@ -347,5 +349,6 @@ def _blob_rows(inventory: Inventory) -> Iterable[RawRow]:
         }
 
 
-def _age(created_at: datetime | None) -> int | None:
-    return None if created_at is None else age(created_at, NOW)
+def _ages(created_micros: int | None) -> RawRow:
+    created_at = from_micros(created_micros)
+    return {f"age_{unit}": None if created_at is None else age(created_at, NOW, unit) for unit in AgeUnit}

@@ -89,7 +89,7 @@ def filled(database: Database) -> Database:
 
 def test_the_overview_has_every_registry_by_name(filled: Database) -> None:
     found = filled.read_now(reports.registry_overview)
-    assert [(one.registry, one.stored_bytes, one.size, one.disk_size) for one in found] == [
+    assert [(one.registry, one.stored_bytes, one.layer_bytes, one.disk_bytes) for one in found] == [
         ("dev", 200, 7, 5),
         ("never", None, None, None),
         ("prod", 100, 7, 5),

@@ -19,7 +19,7 @@ def command() -> None:
 @click.option("--missing", is_flag=True, help="Only blobs that are known to be gone though a manifest needs them.")
 @list_options
 @pass_invocation
-def list_(invocation: Invocation, *, missing: bool, **options: Any) -> None:
+def list_(invocation: Invocation, *, missing: bool, **options: Any) -> int:
     """List layers, configs and other blobs of repositories.
 
     Whether a blob is really there is `unverified` until `regwarden crawl --verify-blobs` has asked for it once.
@@ -30,4 +30,4 @@ def list_(invocation: Invocation, *, missing: bool, **options: Any) -> None:
     """
     if missing:
         options["where"] = (*options["where"], "state = missing")
-    run_list(invocation, "blob", options)
+    return run_list(invocation, "blob", options)

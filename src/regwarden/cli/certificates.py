@@ -80,14 +80,22 @@ def _gaps(certificate: Certificate) -> Iterator[str]:
         (certificate.untagged_count, "without any tag"),
     )
     yield from (f"{counted(count, 'repository', 'repositories')} {words}" for count, words in repositories if count)
-    if not certificate.is_listing_complete:
-        yield "the list of repositories broke off: more may exist"
-    elif not certificate.is_listing_trustworthy:
-        yield "the list of repositories may be incomplete:"
+    heading = _listing_heading(certificate)
+    if heading:
+        yield heading
     for doubt in certificate.doubts:
-        yield f"  {escape_controls(doubt)}"
+        yield f"{'  ' if heading else ''}{escape_controls(doubt)}"
     if certificate.verified_blob_count:
         yield f"{counted(certificate.verified_blob_count, 'blob')} found, {certificate.missing_blob_count:,} missing"
+
+
+def _listing_heading(certificate: Certificate) -> str:
+    """What the doubts below it put in question; empty where it is not the list of all repositories."""
+    if not certificate.is_listing_complete:
+        return "the list of repositories broke off: more may exist"
+    if certificate.doubts and not certificate.is_listing_trustworthy and not certificate.scope:
+        return "the list of repositories may be incomplete:"
+    return ""
 
 
 def _problem_lines(report: CrawlReport) -> Iterator[str]:

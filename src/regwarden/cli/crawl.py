@@ -47,9 +47,9 @@ if TYPE_CHECKING:
 def command(invocation: Invocation, registries: tuple[str, ...], **options: Any) -> int:
     """Read registries into the inventory.
 
-    Without arguments every configured registry is read, or the one that $REGISTRY names. No configuration file is
-    needed. Interrupted, run the same command again to continue. An unchanged registry is not read twice and gets no
-    pull event.
+    Without arguments every configured registry is read; if none is configured, the one that $REGISTRY names, or else
+    every registry of the inventory. No configuration file is needed. Interrupted, run the same command again to
+    continue. An unchanged registry is not read twice and gets no pull event.
 
     Examples:
       regwarden crawl https://registry.example.com
@@ -60,19 +60,27 @@ def command(invocation: Invocation, registries: tuple[str, ...], **options: Any)
     """
     with closing(invocation.inventory()) as inventory:
         words = registries or configured_words(inventory)
-        arguments = crawl_arguments(options, words)
+        _check_name(inventory, options.get("name"), words)
+        if options["username"] and len(words) > len(registries):
+            raise InputError("--user is for a registry that is named", hint="Name the registry before --user.")
+        arguments = crawl_arguments(options)
+        _say_footprint(invocation, options)
         return crawl_all(invocation, inventory, words, arguments)
 
 
 def configured_words(inventory: Inventory) -> tuple[str, ...]:
-    """What a crawl without arguments means. Raises ``InputError`` if nothing is configured."""
+    """What a crawl without arguments means: all configured, ``$REGISTRY``, or all that the inventory knows.
+
+    Raises ``InputError`` if there is none of these.
+    """
     import os
 
     configured = tuple(registry.name for registry in inventory.settings.settings.registry)
     words = configured or tuple(filter(None, [os.environ.get("REGISTRY", "")]))
+    words = words or tuple(row.registry for row in inventory.known_registries())
     if not words:
         raise InputError(
-            "no registry is named and none is configured",
+            "no registry is named, and none is configured or known",
             hint="Run: regwarden crawl https://registry.example.com",
             code="no-registry",
         )
@@ -110,14 +118,43 @@ def crawl_one(invocation: Invocation, inventory: Inventory, word: str, arguments
         raise
 
 
-def crawl_arguments(options: dict[str, Any], words: tuple[str, ...]) -> dict[str, Any]:
+def crawl_arguments(options: dict[str, Any]) -> dict[str, Any]:
     """The library's arguments from the command's options; reads the password."""
     from regwarden.cli.credentials import reach_arguments
 
-    if options.get("name") and len(words) > 1:
-        raise InputError("--name is for one registry, but several are named", hint="Crawl them one by one.")
     with_configs = not options.pop("no_configs")
     return {**reach_arguments(options), "with_configs": with_configs}
+
+
+def _check_name(inventory: Inventory, name: str | None, words: tuple[str, ...]) -> None:
+    """Refuse a ``--name`` that would make a second registry of one that has a name already."""
+    if not name:
+        return
+    if len(words) > 1:
+        raise InputError("--name is for one registry, but several are named", hint="Crawl them one by one.")
+    from regwarden.settings import looks_like_url, parse_registry_url
+
+    word = words[0]
+    address = parse_registry_url(word) if looks_like_url(word) else ""
+    configured = {registry.name: registry.url for registry in inventory.settings.settings.registry}
+    named = [*((row.registry, "") for row in inventory.known_registries()), *configured.items()]
+    called = next((other for other, url in named if other == word or (url and url == address)), name)
+    if called != name:
+        raise InputError(
+            f"the registry {word} is called {called} already",
+            hint="Leave --name out: it is for an address that has no name yet.",
+        )
+
+
+def _say_footprint(invocation: Invocation, options: dict[str, Any]) -> None:
+    """What these two options leave at the registry, before it is left."""
+    asked = [f"--{name.replace('_', '-')}" for name in ("verify", "verify_blobs") if options[name]]
+    if asked:
+        verb = "leave" if len(asked) > 1 else "leaves"
+        invocation.printer.talk(
+            f"{' and '.join(asked)} {verb} pull events at the registry; their user agent begins with regwarden/, and "
+            "they are never counted as pulls"
+        )
 
 
 def _print_reports(invocation: Invocation, reports: list[CrawlReport]) -> None:

@@ -14,11 +14,12 @@ from typing import IO, Any, Final
 import click
 
 from regwarden.cli.invocation import Invocation, RegwardenCommand, pass_invocation
-from regwarden.cli.output import write_csv_rows
+from regwarden.cli.output import Format, write_csv_rows
 from regwarden.cli.values import counted, to_json_value
 from regwarden.errors import InputError
 
-_NOUNS: Final = ("repository", "tag", "manifest", "blob")
+_NOUNS: Final = ("registry", "repository", "tag", "manifest", "blob")
+_ENDINGS: Final = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 
 @click.command(cls=RegwardenCommand)
@@ -34,36 +35,44 @@ _NOUNS: Final = ("repository", "tag", "manifest", "blob")
 @click.option("--include-unknown", is_flag=True, help="Also what a condition cannot decide.")
 @click.option("--refresh", "wants_refresh", is_flag=True, help="Crawl first.")
 @pass_invocation
-def command(invocation: Invocation, noun: str, selectors: tuple[str, ...], **options: Any) -> None:
-    """Export repositories, tags, manifests or blobs, all from one consistent moment.
+def command(invocation: Invocation, noun: str, selectors: tuple[str, ...], **options: Any) -> int:
+    """Export registries, repositories, tags, manifests or blobs, all from one consistent moment.
 
-    NOUN is repository, tag, manifest or blob. CSV is guarded: a text that a spreadsheet would run as a formula gets
-    an apostrophe in front. Parquet needs `pip install regwarden[parquet]`.
+    NOUN is registry, repository, tag, manifest or blob. CSV is guarded: a text that a spreadsheet would run as a
+    formula gets an apostrophe in front. Parquet needs `pip install regwarden[parquet]`.
 
     Examples:
       regwarden export tag --to tags.csv
       regwarden export tag --format jsonl --where 'created > 1y' | gzip > old.jsonl.gz
     """
     from regwarden.cli.freshness import refresh
-    from regwarden.core.fields import FIELDS, resolve_field
+    from regwarden.core.fields import resolve_field, usual_fields
 
+    if invocation.output != Format.TABLE:
+        raise InputError("export has no --output", hint="Write --format csv, --format jsonl or --format parquet.")
     target: str | None = options.pop("to")
     form = _format(options.pop("form"), target)
     names = [name for name in (options.pop("columns") or "").split(",") if name.strip()]
-    fields = [resolve_field(noun, name).name for name in names] or list(FIELDS[noun])  # type: ignore[arg-type,index]
+    fields = [resolve_field(noun, name).name for name in names] or list(usual_fields(noun))  # type: ignore[arg-type]
+    status = 0
     with closing(invocation.inventory()) as inventory:
         if options.pop("wants_refresh"):
-            refresh(invocation, inventory, options["registries"])
+            status = refresh(invocation, inventory, options["registries"], selectors)
         query = {key: value for key, value in options.items() if value}
         with _opened(target, form) as file:
             count = inventory.consume(noun, lambda rows: _write(rows, form, noun, fields, file), *selectors, **query)
         invocation.printer.talk(f"{counted(count, 'row')} exported" + (f" to {target}" if target else ""))
+    return status
 
 
 def _format(form: str | None, target: str | None) -> str:
     if form is None:
-        endings = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-        form = endings.get(Path(target).suffix.lower(), "csv") if target else "csv"
+        form = _ENDINGS.get(Path(target).suffix.lower()) if target else "csv"
+    if form is None:
+        raise InputError(
+            f"the name {target} does not say which format is meant",
+            hint="Add --format csv, jsonl or parquet, or let the name end in .csv, .jsonl, .ndjson or .parquet.",
+        )
     if form == "parquet":
         if target is None:
             raise InputError("Parquet cannot be written to standard output", hint="Add --to FILE.")

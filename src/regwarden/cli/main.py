@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Final, NoReturn
 
 import click
 
 from regwarden._version import __version__
-from regwarden.cli.failures import run_guarded
+from regwarden.cli.failures import OutputClosed, run_guarded
 from regwarden.cli.invocation import Invocation, LazyGroup
 
 _COMMANDS: Final = {
@@ -38,15 +39,30 @@ class RootGroup(LazyGroup):
     ) -> NoReturn:
         """Run the command line and leave the process with its exit status."""
         invocation = Invocation()
+        words = sys.argv[1:] if args is None else list(args)
         extra |= {"standalone_mode": False, "obj": invocation}
 
         def call() -> object:
-            return super(RootGroup, self).main(args, "regwarden", **extra)
+            return super(RootGroup, self).main(words, "regwarden", **extra)
 
         status = run_guarded(
-            call, wants_json=lambda: invocation.wants_json, is_verbose=lambda: bool(invocation.verbose)
+            call,
+            wants_json=lambda: invocation.wants_json or _asks_for_json(words),
+            is_verbose=lambda: bool(invocation.verbose),
         )
         sys.exit(status)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise OutputClosed from None
+
+
+def _asks_for_json(words: Sequence[str]) -> bool:
+    """Whether ``--output json`` stands in a command line that may be too wrong to be understood."""
+    return "--output=json" in words or ("--output", "json") in pairwise(words)
 
 
 @click.group(

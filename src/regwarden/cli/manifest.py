@@ -19,14 +19,14 @@ def command() -> None:
 @command.command("list")
 @list_options
 @pass_invocation
-def list_(invocation: Invocation, **options: Any) -> None:
+def list_(invocation: Invocation, **options: Any) -> int:
     """List the manifests of repositories: images, indexes and artifacts, tagged or not.
 
     Examples:
       regwarden manifest list team/app
       regwarden manifest list --where 'artifact_type contains sbom' --columns repository,digest,subject
     """
-    run_list(invocation, "manifest", options)
+    return run_list(invocation, "manifest", options)
 
 
 @command.command()
@@ -34,7 +34,7 @@ def list_(invocation: Invocation, **options: Any) -> None:
 @click.option("--registry", metavar="NAME", help="Only places in this registry.")
 @click.option("--refresh", "wants_refresh", is_flag=True, help="Crawl first.")
 @pass_invocation
-def show(invocation: Invocation, reference: str, *, registry: str | None, wants_refresh: bool) -> None:
+def show(invocation: Invocation, reference: str, *, registry: str | None, wants_refresh: bool) -> int:
     """Show a manifest, or who holds and needs any digest.
 
     DIGEST is that of a manifest, config or layer, or at least its first six digits. Every registry, repository, tag,
@@ -44,12 +44,14 @@ def show(invocation: Invocation, reference: str, *, registry: str | None, wants_
       regwarden manifest show team/app:1.0
       regwarden manifest show sha256:3f1c9a
     """
-    from regwarden.cli.freshness import refresh, say_age
+    from regwarden.cli.freshness import references, refresh, require_registries, say_age
     from regwarden.cli.shown import print_content
 
     with closing(invocation.inventory()) as inventory:
-        if wants_refresh:
-            refresh(invocation, inventory)
+        names = (registry,) if registry else ()
+        status = refresh(invocation, inventory, names, references(reference)) if wants_refresh else 0
+        require_registries(inventory, names)
         found = inventory.find_content(inventory.digest_of(reference), registry=registry)
-        say_age(invocation, inventory, [registry] if registry else [])
+        say_age(invocation, inventory, names)
         print_content(invocation.printer, found)
+    return status

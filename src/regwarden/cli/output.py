@@ -135,8 +135,9 @@ class Printer:
         shown = {name: value for name, value in record.items() if value not in (None, "", (), [], {})}
         width = max((len(_heading(name)) for name in shown), default=0)
         for name, value in shown.items():
-            exact = f" ({value:,} bytes)" if _is_number(value) and is_bytes_field(name) and not self.exact_bytes else ""
             text = escape_controls(value) if isinstance(value, str) else self.text(name, value)
+            is_rounded = is_bytes_field(name) and not self.exact_bytes and not text.endswith(" B")
+            exact = f" ({value:,} bytes)" if _is_number(value) and is_rounded else ""
             print(f"{_heading(name):<{width}}  {text}{exact}")
 
     def text(self, name: str, value: object) -> str:

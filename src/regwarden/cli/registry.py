@@ -8,22 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
+from regwarden.cli.listing import registry_list_options, run_list
 from regwarden.cli.output import Format
 from regwarden.cli.values import counted, escape_controls, human_duration
 
 if TYPE_CHECKING:
     from regwarden.library_check import RegistryCheck
 
-_COLUMNS: Final = (
-    "registry",
-    "url",
-    "repository_count",
-    "tag_count",
-    "stored_bytes",
-    "state",
-    "crawled_at",
-    "problem_count",
-)
 _ABILITIES: Final = {
     "catalog": "list its repositories",
     "referrers": "list referrers (OCI 1.1)",
@@ -38,20 +29,16 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--count", is_flag=True, help="Print only how many there are.")
+@registry_list_options
 @pass_invocation
-def list_(invocation: Invocation, *, count: bool) -> None:
-    """List the configured registries and those in the inventory.
+def list_(invocation: Invocation, **options: Any) -> int:
+    """List the configured registries and those in the inventory, or those that are named.
 
-    Example: regwarden registry list
+    Examples:
+      regwarden registry list
+      regwarden registry list --where 'crawled < 1d' --sort -stored_bytes
     """
-    with closing(invocation.inventory()) as inventory:
-        rows = inventory.known_registries()
-    if count:
-        click.echo(len(rows))
-        return
-    columns = _COLUMNS if invocation.output == Format.TABLE else tuple(rows[0]) if rows else _COLUMNS
-    invocation.printer.rows(rows, columns, nothing="no registry is configured or has been crawled")
+    return run_list(invocation, "registry", options)
 
 
 @command.command()

@@ -19,7 +19,7 @@ def command() -> None:
 @command.command("list")
 @list_options
 @pass_invocation
-def list_(invocation: Invocation, **options: Any) -> None:
+def list_(invocation: Invocation, **options: Any) -> int:
     """List repositories with their sizes.
 
     A SELECTOR is [REGISTRY/]REPOSITORY, in which the repository may be a pattern: team/app, glob:team/**. `size` in
@@ -30,14 +30,14 @@ def list_(invocation: Invocation, **options: Any) -> None:
       regwarden repository list --sort -exclusive_bytes --limit 20
       regwarden repository list 'glob:team/**' --where 'tag_count > 50'
     """
-    run_list(invocation, "repository", options)
+    return run_list(invocation, "repository", options)
 
 
 @command.command()
 @click.argument("repository")
 @click.option("--refresh", "wants_refresh", is_flag=True, help="Crawl first.")
 @pass_invocation
-def show(invocation: Invocation, repository: str, *, wants_refresh: bool) -> None:
+def show(invocation: Invocation, repository: str, *, wants_refresh: bool) -> int:
     """Show one repository: its sizes, its largest tags, its problems.
 
     REPOSITORY is [REGISTRY/]REPOSITORY.
@@ -48,8 +48,8 @@ def show(invocation: Invocation, repository: str, *, wants_refresh: bool) -> Non
     from regwarden.cli.shown import print_repository
 
     with closing(invocation.inventory()) as inventory:
-        if wants_refresh:
-            refresh(invocation, inventory)
+        status = refresh(invocation, inventory, selectors=(repository,)) if wants_refresh else 0
         found = inventory.repository(repository)
         say_age(invocation, inventory, [found.registry])
         print_repository(invocation.printer, inventory, found)
+    return status

@@ -10,11 +10,12 @@ import click
 
 from regwarden.cli.output import Format, Printer
 from regwarden.cli.values import counted, escape_controls
+from regwarden.core.fields import Noun, usual_fields
 
 if TYPE_CHECKING:
     from regwarden.library import Inventory, Row
     from regwarden.store.holders import ContentReport
-    from regwarden.store.manifest_reports import ManifestReport
+    from regwarden.store.manifest_reports import LayerEntry, ManifestReport
 
 _LARGEST: Final = 10
 _SHOWN_PLACES: Final = 50
@@ -28,9 +29,10 @@ def print_repository(printer: Printer, inventory: Inventory, found: Row) -> None
     )
     problems = inventory.problems(found.registry, found.repository)
     if printer.format != Format.TABLE:
-        printer.record({**found, "largest_tags": tags, "problems": problems})
+        rows = [_usual("tag", tag) for tag in tags]
+        printer.record({**_usual("repository", found), "largest_tags": rows, "problems": problems})
         return
-    printer.facts(found)
+    printer.facts(_usual("repository", found))
     if tags:
         printer.heading("Largest tags")
         printer.table(tags, _TAG_COLUMNS)
@@ -44,11 +46,12 @@ def print_tag(printer: Printer, inventory: Inventory, found: Row) -> None:
     content = inventory.find_content(found.digest, registry=found.registry) if found.digest else None
     manifest = content.manifest if content else None
     if printer.format != Format.TABLE:
-        printer.record({**found, "manifest": manifest})
+        printer.record({**_usual("tag", found), "manifest": manifest})
         return
-    printer.facts(found)
+    printer.facts(_usual("tag", found))
     if manifest is not None:
         _print_parts(printer, manifest)
+        _print_referrers(printer, manifest.referrers)
     if content is not None and content.use_count > 1:
         printer.heading(f"The same content is in {counted(content.use_count, 'place')}")
         _print_places(printer, content)
@@ -97,7 +100,7 @@ def _print_manifest(printer: Printer, manifest: ManifestReport) -> None:
 
 
 def _print_parts(printer: Printer, manifest: ManifestReport) -> None:
-    """Labels, children, layers, referrers."""
+    """Labels, children, layers."""
     if manifest.labels:
         printer.heading("Labels")
         printer.facts(_visible(manifest.labels))
@@ -108,9 +111,15 @@ def _print_parts(printer: Printer, manifest: ManifestReport) -> None:
     parts = [*([("config", manifest.config)] if manifest.config else []), *(("layer", one) for one in manifest.layers)]
     if parts:
         printer.heading("Content")
-        rows = [{"part": part, **asdict(entry)} for part, entry in parts]
-        printer.table(rows, ("part", "digest", "size_bytes", "media_type"))
-    _print_referrers(printer, manifest.referrers)
+        rows = [{"part": part, **asdict(entry), "state": _blob_state(entry, manifest)} for part, entry in parts]
+        states = ("state",) if any(row["state"] for row in rows) else ()
+        printer.table(rows, ("part", "digest", "size_bytes", *states, "media_type"))
+
+
+def _blob_state(entry: LayerEntry, manifest: ManifestReport) -> str:
+    if entry.is_foreign:
+        return "foreign"
+    return "missing" if entry.digest in manifest.missing else ""
 
 
 def _print_places(printer: Printer, found: ContentReport) -> None:
@@ -124,9 +133,10 @@ def _print_places(printer: Printer, found: ContentReport) -> None:
 def _print_referrers(printer: Printer, referrers: Sequence[Any]) -> None:
     if referrers:
         printer.heading("Signatures, attestations and other referrers")
-        printer.table(
-            [asdict(referrer) for referrer in referrers], ("repository", "tag", "kind", "artifact_type", "digest")
-        )
+        rows = [asdict(referrer) for referrer in referrers]
+        has_several = len({row["registry"] for row in rows}) > 1
+        columns = ("repository", "tag", "kind", "artifact_type", "digest")
+        printer.table(rows, (*(("registry",) if has_several else ()), *columns))
 
 
 def _print_digests(printer: Printer, title: str, digests: Sequence[str]) -> None:
@@ -134,6 +144,10 @@ def _print_digests(printer: Printer, title: str, digests: Sequence[str]) -> None
         printer.heading(title)
         for digest in digests[:_SHOWN_PLACES]:
             click.echo(digest)
+
+
+def _usual(noun: Noun, row: Row) -> dict[str, Any]:
+    return {name: row[name] for name in usual_fields(noun)}
 
 
 def _visible(labels: Mapping[str, str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ def command() -> None:
 @click.option("--sum", "is_sum", is_flag=True, help="What they weigh together, and what deleting them would free.")
 @list_options
 @pass_invocation
-def list_(invocation: Invocation, *, is_sum: bool, **options: Any) -> None:
+def list_(invocation: Invocation, *, is_sum: bool, **options: Any) -> int:
     """List tags with what they point to and what they weigh.
 
     A SELECTOR is [REGISTRY/]REPOSITORY[:TAG], in which repository and tag may be patterns: team/app,
@@ -33,14 +33,14 @@ def list_(invocation: Invocation, *, is_sum: bool, **options: Any) -> None:
       regwarden tag list --tag semver:^1.2 --count
       regwarden tag list 'glob:team/**' --where 'created > 90d' --sum
     """
-    run_list(invocation, "tag", options, wants_sum=is_sum)
+    return run_list(invocation, "tag", options, wants_sum=is_sum)
 
 
 @command.command()
 @click.argument("reference")
 @click.option("--refresh", "wants_refresh", is_flag=True, help="Crawl first.")
 @pass_invocation
-def show(invocation: Invocation, reference: str, *, wants_refresh: bool) -> None:
+def show(invocation: Invocation, reference: str, *, wants_refresh: bool) -> int:
     """Show one tag: what it points to, its platforms, layers, sizes and signatures.
 
     REFERENCE is [REGISTRY/]REPOSITORY:TAG.
@@ -51,8 +51,8 @@ def show(invocation: Invocation, reference: str, *, wants_refresh: bool) -> None
     from regwarden.cli.shown import print_tag
 
     with closing(invocation.inventory()) as inventory:
-        if wants_refresh:
-            refresh(invocation, inventory)
+        status = refresh(invocation, inventory, selectors=(reference,)) if wants_refresh else 0
         found = inventory.tag(reference)
         say_age(invocation, inventory, [found.registry])
         print_tag(invocation.printer, inventory, found)
+    return status

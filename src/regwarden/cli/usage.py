@@ -42,7 +42,7 @@ _TAG_COLUMNS: Final = ("repository", "tag", "logical_bytes", "exclusive_bytes", 
 @click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many of the largest.")
 @click.option("--refresh", "wants_refresh", is_flag=True, help="Crawl first.")
 @pass_invocation
-def command(invocation: Invocation, registries: tuple[str, ...], top: int, *, wants_refresh: bool) -> None:
+def command(invocation: Invocation, registries: tuple[str, ...], top: int, *, wants_refresh: bool) -> int:
     """Report what the registries hold and weigh, and the largest repositories and tags.
 
       logical     what pulling every tag would transfer: shared content counts once per tag
@@ -52,13 +52,14 @@ def command(invocation: Invocation, registries: tuple[str, ...], top: int, *, wa
 
     Example: regwarden usage --top 20
     """
-    from regwarden.cli.freshness import refresh, say_age
+    from regwarden.cli.freshness import refresh, require_registries, say_age
 
     with closing(invocation.inventory()) as inventory:
-        if wants_refresh:
-            refresh(invocation, inventory, registries)
+        status = refresh(invocation, inventory, registries) if wants_refresh else 0
+        require_registries(inventory, registries)
         say_age(invocation, inventory, registries)
         print_usage(invocation.printer, inventory.usage(*registries, top=top))
+    return status
 
 
 def print_usage(printer: Printer, report: UsageReport) -> None:
@@ -70,7 +71,7 @@ def print_usage(printer: Printer, report: UsageReport) -> None:
     if printer.format != Format.TABLE:
         printer.rows(registries, tuple(registries[0]) if registries else ())
         return
-    has_several = sum(1 for registry in registries if registry["repository_count"]) > 1
+    has_several = sum(1 for registry in registries if registry["repository_count"] != 0) > 1
     printer.table(registries, _REGISTRY_COLUMNS)
     _print_part(printer, "Largest repositories, by stored size", report.by_stored, _REPOSITORY_COLUMNS, has_several)
     _print_part(

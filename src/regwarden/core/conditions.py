@@ -83,6 +83,11 @@ _BETWEEN: Final = re.compile(r"(.+?)\s+and\s+(.+)", re.IGNORECASE | re.DOTALL)
 _HINT: Final = "Write FIELD OPERATOR VALUE with = != < <= > >= ~ in between contains, for example size > 500MiB."
 
 
+def operators_of(kind: FieldType) -> tuple[Operator, ...]:
+    """The operators that apply to fields of a type, those that take no value included."""
+    return tuple(sign for sign in Operator if sign in _ALLOWED[kind] or sign in (Operator.UNKNOWN, Operator.KNOWN))
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """One comparison, parsed.
@@ -193,7 +198,7 @@ def _check_operator(field: Field, sign: Operator, text: str) -> None:
         return
     hint = f"{field.name} is compared with {', '.join(sorted(_ALLOWED[field.type]))}."
     if field.type is FieldType.TEXT and sign in _ORDER:
-        hint = f"For versions write {field.name} ~ semver:>=1.2 or {field.name} ~ loose:<1.4."
+        hint = f"Texts have no order. For versions write {field.name} ~ 'semver:>=1.0' or {field.name} ~ 'loose:<1.4'."
     raise _bad(text, f"{sign} does not apply to {field.name}", hint=hint)
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
+from regwarden.core.ages import AgeUnit
 from regwarden.errors import InputError
 
 Noun: TypeAlias = Literal["registry", "repository", "tag", "manifest", "blob"]
@@ -30,6 +31,7 @@ class Field:
     """One field: ``title`` heads its column, ``help`` is one sentence for people.
 
     ``is_graph`` marks figures of the last materialised snapshot: they are as old as ``sized_at`` of the registry.
+    ``is_extra`` marks what is shown only where it is named: the same as another field in other words.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Field:
     title: str
     help: str
     is_graph: bool = False
+    is_extra: bool = False
 
 
 def _all_fields() -> dict[str, Field]:
@@ -65,7 +68,7 @@ def _all_fields() -> dict[str, Field]:
         ("manifest_count", count, "Manifests", "Number of manifests, untagged ones included where known."),
         ("layer_count", count, "Layers", "Number of layers."),
         ("problem_count", count, "Problems", "Number of problems that the last crawl met."),
-        ("age_days", count, "Age", "Whole days since it was created."),
+        *((f"age_{unit}", count, "Age", f"Whole {unit} since it was created, negative before.") for unit in AgeUnit),
         ("size_bytes", size, "Size", "Size of the document or blob itself."),
         ("logical_bytes", size, "Logical", "Everything it consists of, each digest once; summed over tags."),
         ("stored_bytes", size, "Stored", "Distinct content that its tags reach."),
@@ -94,11 +97,16 @@ def _all_fields() -> dict[str, Field]:
 
 
 _ALL: Final = _all_fields()
+_OTHER_AGES: Final = "age_seconds age_minutes age_hours age_weeks"
 
 
-def _choose(names: str, *, graph: str = "", state: str = "") -> Mapping[str, Field]:
-    """The named fields in this order; ``graph`` names those of the snapshot, ``state`` explains the state's values."""
+def _choose(names: str, *, graph: str = "", state: str = "", extra: str = "") -> Mapping[str, Field]:
+    """The named fields in this order, then the ``extra`` ones.
+
+    ``graph`` names those of the snapshot, ``state`` explains the state's values.
+    """
     chosen = {name: _ALL[name] for name in names.split()}
+    chosen |= {name: replace(_ALL[name], is_extra=True) for name in extra.split()}
     chosen |= {name: replace(_ALL[name], is_graph=True) for name in graph.split()}
     if state:
         chosen["state"] = replace(_ALL["state"], help=state)
@@ -113,6 +121,7 @@ REPOSITORY_FIELDS: Final = _choose(
     "registry repository tag_count manifest_count logical_bytes stored_bytes stored_all_bytes exclusive_bytes"
     " shared_bytes attributed_bytes layer_bytes disk_bytes state problem_count first_seen_at seen_at"
     " newest_created_at",
+    extra=f"{_OTHER_AGES} age_days",
     graph="exclusive_bytes shared_bytes attributed_bytes disk_bytes",
     state="What the last crawl read: complete, partial, denied, failed or untagged.",
 )
@@ -120,6 +129,7 @@ TAG_FIELDS: Final = _choose(
     "registry repository tag digest media_type artifact_type platforms logical_bytes stored_bytes exclusive_bytes"
     " shared_bytes layer_bytes disk_bytes revision short_revision total_size location created_at age_days"
     " first_seen_at tagged_at pushed_at pulled_at seen_at verified_at state is_index layer_count",
+    extra=_OTHER_AGES,
     graph="exclusive_bytes shared_bytes disk_bytes",
     state="ok, dangling (its manifest is missing) or unreadable.",
 )
@@ -127,6 +137,7 @@ MANIFEST_FIELDS: Final = _choose(
     "registry repository digest media_type artifact_type config_media_type platform size_bytes logical_bytes"
     " exclusive_bytes total_size revision short_revision subject created_at tags tag_count first_seen_at pushed_at"
     " untagged_since is_index layer_count",
+    extra=f"{_OTHER_AGES} age_days",
     graph="exclusive_bytes",
 )
 BLOB_FIELDS: Final = _choose(
@@ -153,10 +164,16 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "pulled": ("pulled_at",),
         "tagged": ("tagged_at",),
         "seen": ("seen_at",),
+        "crawled": ("crawled_at",),
         "reference": ("location",),
         "disk_size": ("disk_bytes",),
     }
 )
+
+
+def usual_fields(noun: Noun) -> tuple[str, ...]:
+    """The names of the fields that a list without a choice of columns shows."""
+    return tuple(name for name, field in FIELDS[noun].items() if not field.is_extra)
 
 
 def resolve_field(noun: Noun, text: str) -> Field:

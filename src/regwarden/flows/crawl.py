@@ -112,6 +112,7 @@ class _Run:
     on_progress: CrawlProgress | None
     progress: Progress = field(default_factory=Progress)
     problem_count: int = 0
+    lacks_named: bool = False  # a repository that was asked for by name does not exist
     doubts: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
 
@@ -174,7 +175,8 @@ async def crawl(
             lambda connection: note_missing_blobs(connection, begun.registry_id, begun.started_at)
         )
         certificate = await _certify(run, listing, _spent(before, connector.traffic))
-        state = "complete" if _is_complete(certificate) and not was_suspicious else "partial"
+        is_whole = _is_complete(certificate) and not was_suspicious and not run.lacks_named
+        state = "complete" if is_whole else "partial"
         fingerprint = target.endpoint_fingerprint if _is_endpoint_accepted(run, state) else None
         await services.database.write(
             lambda connection: finish_crawl(
@@ -271,6 +273,7 @@ async def _read_one(run: _Run, listing: Listing, context: ReadingContext, positi
         await _publish(run, outcome)
     elif outcome.known.repository_id is None:
         run.doubt((f"the registry does not know the repository {name}",))
+        run.lacks_named = True
     # Neither the catalog nor the repository itself knows it. Without tags the second answer is always this, so the
     # catalog must be beyond doubt, or the manifests that the tags left behind must be gone as well.
     elif outcome.known.tags and not listing.is_trustworthy and await has_manifests(context, outcome.known, name):

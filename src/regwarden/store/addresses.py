@@ -12,7 +12,7 @@ from regwarden.errors import InputError
 
 MEMORY: Final = ":memory:"
 
-_HINT: Final = "Use sqlite:///FILE, sqlite:///:memory:, or postgresql://user@host/database."
+_HINT: Final = "Use sqlite:///FILE, :memory: or postgresql://USER@HOST/NAME."
 _POSTGRESQL_SCHEMES: Final = ("postgresql://", "postgres://", "postgresql+psycopg://")
 _SECRET_PARAMETERS: Final = frozenset({"password", "passfile", "sslpassword", "sslkey", "oauth_client_secret"})
 

@@ -28,6 +28,7 @@ from regwarden.store.schema import (
     manifests,
     registries,
     repositories,
+    repository_blobs,
     repository_manifests,
     tags,
 )
@@ -73,7 +74,10 @@ class ReferrerEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestReport:
-    """The facts of one manifest or index; sizes in bytes, ``None`` where not computed yet."""
+    """The facts of one manifest or index; sizes in bytes, ``None`` where not computed yet.
+
+    ``missing`` are the digests of those of its blobs that a repository was found to lack.
+    """
 
     digest: str
     state: str
@@ -92,6 +96,7 @@ class ManifestReport:
     total_size: int | None
     size: int | None
     layers: tuple[LayerEntry, ...]
+    missing: frozenset[str]
     children: tuple[ChildEntry, ...]
     referrers: tuple[ReferrerEntry, ...]
 
@@ -120,6 +125,7 @@ def describe_manifest(connection: Connection, manifest_id: int) -> ManifestRepor
         total_size=row.total_size,
         size=row.layer_bytes,
         layers=layers,
+        missing=_missing(connection, row),
         children=_children(connection, manifest_id),
         referrers=list_referrers(connection, bytes(row.digest)),
     )
@@ -145,6 +151,18 @@ def _layers(connection: Connection, row: Row[Any], document: Manifest | None) ->
         for blob in connection.execute(select(blobs).where(blobs.c.id.in_(chunk)))
     }
     return tuple(found[blob_id] for blob_id in ids if blob_id in found)
+
+
+def _missing(connection: Connection, row: Row[Any]) -> frozenset[str]:
+    found: set[str] = set()
+    for chunk in chunked(unpack_blob_ids(row.blob_ids)):
+        digests = connection.execute(
+            select(blobs.c.digest)
+            .join(repository_blobs, repository_blobs.c.blob_id == blobs.c.id)
+            .where(blobs.c.id.in_(chunk), repository_blobs.c.deleted_at.is_not(None))
+        ).scalars()
+        found.update(str(Digest.from_bytes(digest)) for digest in digests)
+    return frozenset(found)
 
 
 def _entry(descriptor: Descriptor) -> LayerEntry:

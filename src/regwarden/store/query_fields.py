@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from enum import Enum
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,12 +14,12 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.schema import Column, Table
 
+from regwarden.core.ages import AgeUnit
 from regwarden.core.fields import Noun
 from regwarden.core.oci.digests import Digest
 from regwarden.store.schema import Name, manifests, registries, repositories, repository_manifests, tags
 from regwarden.store.times import from_micros
 
-_DAY_MICROS: Final = 86_400_000_000
 _SHORT_REVISION: Final = 9
 
 
@@ -85,21 +86,30 @@ def stored_fields(noun: Noun, scope: Scope) -> Mapping[str, StoredField]:
 
 def _registry_fields(scope: Scope) -> dict[str, StoredField]:
     del scope
-    names = "url kind repository_count tag_count manifest_count logical_bytes stored_bytes stored_all_bytes"
+    sizes = "logical_bytes stored_bytes stored_all_bytes layer_bytes disk_bytes"
     return {
         "registry": _column(registries.c.name),
-        **_columns(registries, f"{names} layer_bytes disk_bytes crawled_at crawl_state sized_at problem_count"),
+        **_columns(registries, f"url kind {sizes} crawled_at crawl_state sized_at problem_count"),
+        **{name: _counted(registries.c[name]) for name in ("repository_count", "tag_count", "manifest_count")},
     }
+
+
+def _counted(column: Column[Any]) -> StoredField:
+    """Counts are made with the sizes: the zero before the first of these means nothing."""
+    return StoredField(case((registries.c.sized_at.is_not(None), column)))
 
 
 def _repository_fields(scope: Scope) -> dict[str, StoredField]:
     names = "tag_count manifest_count logical_bytes stored_bytes stored_all_bytes exclusive_bytes shared_bytes"
     more = "attributed_bytes layer_bytes disk_bytes state problem_count first_seen_at seen_at newest_created_at"
-    return {**_place(scope), **_columns(repositories, f"{names} {more}")}
+    return {
+        **_place(scope),
+        **_columns(repositories, f"{names} {more}"),
+        **_ages(scope, repositories.c.newest_created_at),
+    }
 
 
 def _tag_fields(scope: Scope) -> dict[str, StoredField]:
-    age = (literal(scope.now_micros, BigInteger) - tags.c.created_at) // literal(_DAY_MICROS, BigInteger)
     location = _by_registry(scope, lambda registry: f"{registry.host}/") + repositories.c.name + ":" + tags.c.name
     return {
         **_place(scope),
@@ -112,7 +122,7 @@ def _tag_fields(scope: Scope) -> dict[str, StoredField]:
         "platforms": StoredField(manifests.c.platform),
         "stored_bytes": _column(tags.c.logical_bytes),
         "seen_at": _column(repositories.c.seen_at),
-        "age_days": StoredField(cast(age, BigInteger)),
+        **_ages(scope, tags.c.created_at),
         "location": StoredField(location, is_nullable=False),
     }
 
@@ -132,6 +142,7 @@ def _manifest_fields(scope: Scope) -> dict[str, StoredField]:
         **_columns(manifests, f"{described} created_at is_index layer_count"),
         **_columns(repository_manifests, "exclusive_bytes first_seen_at pushed_at untagged_since"),
         **_revisions(),
+        **_ages(scope, manifests.c.created_at),
         "subject": StoredField(manifests.c.subject_digest, Form.DIGEST),
         "tags": StoredField(joined, is_nullable=False),
         "tag_count": StoredField(count, is_nullable=False),
@@ -150,6 +161,16 @@ def _place(scope: Scope) -> dict[str, StoredField]:
     return {
         "registry": StoredField(_by_registry(scope, lambda registry: registry.name), is_nullable=False),
         "repository": _column(repositories.c.name),
+    }
+
+
+def _ages(scope: Scope, created_at: Column[Any]) -> dict[str, StoredField]:
+    """Whole units from ``created_at`` to the moment of the question, truncated toward zero as in ``core.ages``."""
+    elapsed = literal(scope.now_micros, BigInteger) - created_at
+    lengths = {unit: timedelta(**{unit.value: 1}) // timedelta(microseconds=1) for unit in AgeUnit}
+    return {
+        f"age_{unit}": StoredField(cast(elapsed // literal(length, BigInteger), BigInteger))
+        for unit, length in lengths.items()
     }
 
 

@@ -19,7 +19,7 @@ from sqlalchemy.sql.operators import custom_op
 
 from regwarden.errors import InputError
 
-_HINT: Final = "Use next_cursor of the page before, with the same question and the same sort."
+_HINT: Final = "Give --cursor what the page before named as the next one, with the same question and the same --sort."
 _LARGEST: Final = 2**63 - 1
 _LONGEST: Final = 8192
 

@@ -24,23 +24,26 @@ _LARGEST: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryOverview:
-    """One registry: when it was read, how much it holds. ``sized_at`` says as of when the byte figures are."""
+    """One registry, with the fields of ``core.fields``.
+
+    ``sized_at`` says as of when counts and byte figures are; before the first time they are ``None``.
+    """
 
     registry: str
     url: str
     kind: str
-    state: str | None
-    crawled_at: datetime | None
-    sized_at: datetime | None
-    repository_count: int
-    tag_count: int
-    manifest_count: int
-    problem_count: int
+    repository_count: int | None
+    tag_count: int | None
+    manifest_count: int | None
     logical_bytes: int | None
     stored_bytes: int | None
     stored_all_bytes: int | None
-    size: int | None
-    disk_size: int | None
+    layer_bytes: int | None
+    disk_bytes: int | None
+    crawled_at: datetime | None
+    crawl_state: str | None
+    sized_at: datetime | None
+    problem_count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,22 +136,23 @@ def registry_overview(connection: Connection, names: Sequence[str] = ()) -> list
 
 
 def _overview(row: Row[Any]) -> RegistryOverview:
+    is_sized = row.sized_at is not None
     return RegistryOverview(
         registry=row.name,
         url=row.url,
         kind=row.kind,
-        state=row.crawl_state,
-        crawled_at=from_micros(row.crawled_at),
-        sized_at=from_micros(row.sized_at),
-        repository_count=row.repository_count,
-        tag_count=row.tag_count,
-        manifest_count=row.manifest_count,
-        problem_count=row.problem_count,
+        repository_count=row.repository_count if is_sized else None,
+        tag_count=row.tag_count if is_sized else None,
+        manifest_count=row.manifest_count if is_sized else None,
         logical_bytes=row.logical_bytes,
         stored_bytes=row.stored_bytes,
         stored_all_bytes=row.stored_all_bytes,
-        size=row.layer_bytes,
-        disk_size=row.disk_bytes,
+        layer_bytes=row.layer_bytes,
+        disk_bytes=row.disk_bytes,
+        crawled_at=from_micros(row.crawled_at),
+        crawl_state=row.crawl_state,
+        sized_at=from_micros(row.sized_at),
+        problem_count=row.problem_count,
     )
 
 

@@ -1,0 +1,95 @@
+"""Which registries are there: those of the inventory, and those that are configured but were never read?
+
+They are few, so their lists are made in memory; what they show, compare and sort by is as for every other noun.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from regwarden.core.fields import REGISTRY_FIELDS
+from regwarden.errors import InputError, NotFound
+from regwarden.store.queries import list_rows
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from regwarden.core.query import Query
+    from regwarden.settings import RegistrySettings
+
+# What the store's functions take; only the store knows the type behind it.
+Connection = Any
+RegistryRow = dict[str, object]
+
+_CURSOR: Final = "registry:"
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryList:
+    """Registries in order, the cursor of those after them, and how many no condition could decide."""
+
+    rows: list[RegistryRow]
+    next_cursor: str | None
+    unknown_count: int
+
+
+def list_registries(
+    connection: Connection | None, query: Query, now: datetime, configured: Sequence[RegistrySettings]
+) -> RegistryList:
+    """The registries that a question means; ``connection`` is ``None`` where there is no inventory.
+
+    Raises ``NotFound`` for a name that is neither stored nor configured, ``InputError`` for a wrong cursor.
+    """
+    known = _known(connection, query, now, configured)
+    chosen = [row for row in known if not query.registries or row["registry"] in query.registries]
+    missing = sorted(set(query.registries) - {str(row["registry"]) for row in known})
+    if missing:
+        names = ", ".join(str(row["registry"]) for row in known) or "nothing"
+        raise NotFound(f"there is no registry {missing[0][:160]}", hint=f"There are: {names}.")
+    decided = [(row, _verdict(row, query, now)) for row in chosen]
+    rows = [row for row, verdict in decided if verdict or (verdict is None and query.include_unknown)]
+    for sort in reversed(query.sort):
+        rows = _sorted(rows, sort.field.name, is_descending=sort.descending)
+    rows = rows[_start(rows, query.cursor) :]
+    shown = rows if query.limit is None else rows[: query.limit]
+    cursor = f"{_CURSOR}{shown[-1]['registry']}" if len(shown) < len(rows) else None
+    return RegistryList(shown, cursor, sum(verdict is None for _, verdict in decided))
+
+
+def _known(
+    connection: Connection | None, query: Query, now: datetime, configured: Sequence[RegistrySettings]
+) -> list[RegistryRow]:
+    """All of them by name; of one that was never read only the settings are known."""
+    everything = replace(query, registries=(), conditions=(), sort=(), limit=None, cursor=None)
+    found = [] if connection is None else list_rows(connection, everything, now).rows
+    rows = {str(row["registry"]): row for row in found}
+    for one in configured:
+        unread = dict.fromkeys(REGISTRY_FIELDS) | {"registry": one.name, "url": one.url, "kind": one.kind}
+        rows.setdefault(one.name, unread)
+    return [rows[name] for name in sorted(rows)]
+
+
+def _verdict(row: RegistryRow, query: Query, now: datetime) -> bool | None:
+    verdicts = [one.evaluate(row[one.field.name], now) for one in query.conditions]  # type: ignore[arg-type]
+    if False in verdicts:
+        return False
+    return None if None in verdicts else True
+
+
+def _sorted(rows: list[RegistryRow], name: str, *, is_descending: bool) -> list[RegistryRow]:
+    """What is unknown comes last in both directions."""
+    known: list[Any] = [row for row in rows if row[name] is not None]
+    known.sort(key=lambda row: row[name], reverse=is_descending)
+    return [*known, *(row for row in rows if row[name] is None)]
+
+
+def _start(rows: list[RegistryRow], cursor: str | None) -> int:
+    if cursor is None:
+        return 0
+    names = [f"{_CURSOR}{row['registry']}" for row in rows]
+    if cursor not in names:
+        hint = "Give --cursor what the page before named as the next one, with the same question and the same --sort."
+        raise InputError("the cursor does not belong to this question", hint=hint, code="bad-cursor")
+    return names.index(cursor) + 1
