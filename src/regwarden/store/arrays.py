@@ -14,7 +14,7 @@ from regwarden.core.graph import MAX_SUM_BYTES
 Integers = NDArray[np.int64]
 Positions = NDArray[np.int32]
 Numbers = NDArray[np.int64] | NDArray[np.int32]
-NumberT = TypeVar("NumberT", NDArray[np.int64], NDArray[np.int32])
+ScalarT = TypeVar("ScalarT", NDArray[np.int64], NDArray[np.int32])
 Flags = NDArray[np.bool_]
 
 _SAFE_TOTAL: Final = 2.0**62
@@ -45,7 +45,7 @@ def add_capped(first: Integers, second: Integers) -> Integers:
     return total
 
 
-def distinct(values: NumberT) -> NumberT:
+def distinct(values: ScalarT) -> ScalarT:
     """Sorted, each once. Several times faster than ``np.unique``, which looks integers up in a table."""
     ordered = np.sort(values)
     first = np.ones(len(ordered), dtype=np.bool_)
