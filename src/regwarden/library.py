@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, Unpack, cast
 
@@ -262,6 +263,16 @@ class Inventory:
                 code="bad-reference",
             )
         return self._one("tag", text)
+
+    def history(self, text: str, *, as_of: datetime | str | None = None) -> list[Row]:
+        """What ``[REGISTRY/]REPOSITORY:TAG`` pointed to, newest first; with ``as_of`` the one row of that moment.
+
+        Fields: registry, repository, tag, digest (``None``: gone), state, since, until, cause. Raises ``NotFound``
+        for a tag that was never observed, or not yet at that moment.
+        """
+        from regwarden.library_history import read_history
+
+        return [Row(row) for row in self._read(lambda connection: read_history(connection, text, as_of))]
 
     def digest_of(self, text: str) -> str:
         """The digest that a text means: a digest or the start of one, ``REPOSITORY:TAG`` or ``REPOSITORY@DIGEST``."""

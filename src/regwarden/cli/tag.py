@@ -9,11 +9,12 @@ import click
 
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
 from regwarden.cli.listing import list_options, run_list
+from regwarden.cli.output import Format
 
 
 @click.group(cls=RegwardenGroup)
 def command() -> None:
-    """List tags, or show one."""
+    """List tags, show one, or tell what one pointed to before."""
 
 
 @command.command("list")
@@ -56,3 +57,27 @@ def show(invocation: Invocation, reference: str, *, wants_refresh: bool) -> int:
         say_age(invocation, inventory, [found.registry])
         print_tag(invocation.printer, inventory, found)
     return status
+
+
+@command.command()
+@click.argument("reference")
+@click.option("--as-of", metavar="DATE", help="Only what it pointed to at that moment; a date is its beginning, UTC.")
+@pass_invocation
+def history(invocation: Invocation, reference: str, as_of: str | None) -> None:
+    """Tell what a tag pointed to since it was first observed, newest first; a tag that is gone has a history too.
+
+    A change is known from the moment a crawl noticed it. REFERENCE is [REGISTRY/]REPOSITORY:TAG.
+
+    Examples:
+      regwarden tag history team/app:latest
+      regwarden tag history team/app:latest --as-of 2026-11-03 --output json
+    """
+    from regwarden.cli.freshness import say_age
+
+    with closing(invocation.inventory()) as inventory:
+        rows = inventory.history(reference, as_of=as_of)
+        say_age(invocation, inventory, [rows[0].registry])
+        columns = (
+            ("since", "until", "digest", "state", "cause") if invocation.output == Format.TABLE else tuple(rows[0])
+        )
+        invocation.printer.rows(rows, columns)
