@@ -69,6 +69,18 @@ def test_a_word_that_is_no_registry_gets_the_nearest_name(loaded: LoadedSettings
     assert caught.value.hint == "Did you mean prod?"
 
 
+def test_a_configured_name_that_is_also_stored_is_offered_once(loaded: LoadedSettings) -> None:
+    with pytest.raises(NotFound) as caught:
+        resolve_registry("zzz", loaded, {}, known={"prod": "https://prod.example.com"})
+    assert caught.value.hint.count("prod") == 1
+
+
+@pytest.mark.parametrize("changes", [{"concurrency": -1}, {"concurrency": 257}, {"requests_per_second": -0.5}])
+def test_what_is_given_is_bounded_like_the_settings(loaded: LoadedSettings, changes: dict[str, float]) -> None:
+    with pytest.raises(InputError, match="must be a"):
+        resolve_registry("prod", loaded, {}, changes=changes)
+
+
 def test_what_is_given_overrules_the_settings(loaded: LoadedSettings) -> None:
     changes = {"username": "me", "password": Secret("mine"), "name": "other", "concurrency": 3}
     access = resolve_registry("prod", loaded, {}, changes=changes)

@@ -46,7 +46,8 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, Meta(ge=1, le=256, description="Requests in flight at the same time, for each registry.")
     ] = 16
     requests_per_second: Annotated[
-        float, Meta(ge=0, description="The most requests started per second, for each registry; 0 is no limit.")
+        float,
+        Meta(ge=0, le=1e6, description="The most requests started per second, for each registry; 0 is no limit."),
     ] = 0.0
     received_bytes_per_second: Annotated[
         int, Meta(ge=0, description="The most bytes taken per second, for each registry; 0 is no limit.")
@@ -122,7 +123,7 @@ class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         int, Meta(ge=0, le=256, description="Requests in flight at the same time; 0 takes the default.")
     ] = 0
     requests_per_second: Annotated[
-        float, Meta(ge=0, description="The most requests started per second; 0 takes the default.")
+        float, Meta(ge=0, le=1e6, description="The most requests started per second; 0 takes the default.")
     ] = 0.0
     received_bytes_per_second: Annotated[
         int, Meta(ge=0, description="The most bytes taken per second; 0 takes the default.")

@@ -313,6 +313,17 @@ def _located(message: str, lines: _Lines) -> InputError:
     return InputError(f"{place}: {label} {_problem(problem)}", hint=hint)
 
 
+def revise_registry(registry: RegistrySettings, changes: Mapping[str, Any]) -> RegistrySettings:
+    """The registry with ``changes``, for which the same bounds hold as in a file; else ``InputError``."""
+    revised = msgspec.structs.asdict(msgspec.structs.replace(registry, **changes))
+    try:
+        return msgspec.convert(revised, RegistrySettings)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$.")
+        hint = "`regwarden config default` explains every setting."
+        raise InputError(f"{path.rstrip('`')} {_problem(problem)}", hint=hint) from None
+
+
 def _problem(message: str, *, given: str = "") -> str:
     """What msgspec calls "Expected `int`, got `str`", in a user's words; ``given`` is what stands there."""
     kinds = {**_KIND_NAMES, **_KIND_NAMES_MORE}

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-import msgspec
-
 from regwarden import clock
 from regwarden.errors import InputError, NotFound
 from regwarden.flows.crawl import RegistryTarget
@@ -44,7 +42,7 @@ from regwarden.settings import (
     parse_registry_url,
     registry_name_of,
 )
-from regwarden.settings_sources import LoadedSettings, nearest, read_secret
+from regwarden.settings_sources import LoadedSettings, nearest, read_secret, revise_registry
 from regwarden.store.database import Database
 from regwarden.store.installation import ensure_installation_id
 
@@ -90,7 +88,7 @@ def resolve_registry(
     registry, is_typed = _find_registry(word, loaded, known or {})
     if new_name := overrides.get("name"):
         check_registry_name(new_name)
-    registry = msgspec.structs.replace(registry, **overrides)
+    registry = revise_registry(registry, overrides)
     if password is not None and not registry.username:
         raise InputError("a password was given without a user name", hint="Add --user USER.", code="bad-credentials")
     if password is None and "username" not in overrides:
@@ -230,7 +228,7 @@ def _find_registry(word: str, loaded: LoadedSettings, known: Mapping[str, str]) 
         url = known[word]
         return loaded.find_registry_by_url(url) or RegistrySettings(name=word, url=url), True
     if not looks_like_url(word):
-        names = [*(registry.name for registry in loaded.settings.registry), *known]
+        names = sorted({*(registry.name for registry in loaded.settings.registry), *known})
         hint = nearest(word, names) if names else "Give an address such as https://registry.example.com."
         raise NotFound(f"there is no registry called {word[:120]!r}", hint=hint, code="unknown-registry")
     url = parse_registry_url(word)

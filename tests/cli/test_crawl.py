@@ -138,6 +138,9 @@ def test_a_configured_registry_is_crawled_by_its_name(run: Run, database: str, t
         (("crawl", "a.example", "b.example", "--name", "c"), 2, "bad-input"),
         (("crawl", "a.example", "--password-file", "/nonexistent"), 2, "bad-input"),
         (("crawl", "a.example", "--repository", "re:("), 2, "bad-pattern"),
+        (("crawl", "http://127.0.0.1:1", "--rate", "-1"), 2, "bad-input"),
+        (("crawl", "http://127.0.0.1:1", "--rate", "nan"), 2, "bad-input"),
+        (("crawl", "http://127.0.0.1:1", "--rate", "inf"), 2, "bad-input"),
     ],
 )
 def test_a_crawl_that_cannot_begin_is_one_sentence_and_a_status(run: Run, database, arguments, status, code) -> None:

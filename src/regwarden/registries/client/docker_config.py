@@ -77,18 +77,20 @@ def _find(document: dict[str, Any], host: str, path: Path) -> DockerLogin:
     from docker.errors import DockerException  # noqa: PLC0415
 
     server = "docker.io" if host.lower() in _HUB_HOSTS else host
-    relevant = {
+    relevant: dict[str, Any] = {
         "auths": _matching_entries(document.get("auths"), server),
         "credHelpers": _strings(document.get("credHelpers")),
         "credsStore": document.get("credsStore") if isinstance(document.get("credsStore"), str) else None,
     }
     warnings: list[str] = []
     _drop_missing_helpers(relevant, warnings)
+    has_helper = server in relevant["credHelpers"] or relevant["credsStore"] is not None
     try:
         found = auth.load_config(config_dict=relevant).resolve_authconfig(server) or {}
-    except (DockerException, ValueError, KeyError, TypeError, OSError) as error:
-        # The exception may quote what a helper printed, so only its class is told.
-        warnings.append(f"no credentials for {host} from {path}: {type(error).__name__}")
+    except (DockerException, ValueError, KeyError, TypeError, OSError):
+        # The exception may quote what a helper printed, so only its kind is told.
+        reason = "the credential helper failed" if has_helper else "the entry cannot be read"
+        warnings.append(f"no credentials for {host} from {path}: {reason}")
         return DockerLogin(warnings=tuple(warnings))
     return DockerLogin(
         username=str(found.get("username") or found.get("Username") or ""),

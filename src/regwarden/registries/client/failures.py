@@ -18,7 +18,7 @@ _E = TypeVar("_E", bound=BaseException)
 
 _TLS_HINTS: Final = (
     ("certificate required", "The server wants a client certificate: set client_certificate and client_key."),
-    ("bad certificate", "The server does not accept the client certificate: check client_certificate and client_key."),
+    ("bad certificate", "The server wants a client certificate it trusts: check client_certificate and client_key."),
     ("unknown ca", "The server does not accept the client certificate: check client_certificate and client_key."),
     ("wrong version number", "The server seems to speak plain http: use an http:// address if that is intended."),
     ("record layer failure", "The server seems to speak plain http: use an http:// address if that is intended."),
