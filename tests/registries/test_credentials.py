@@ -140,6 +140,24 @@ def test_a_failing_helper_means_no_credentials_and_a_warning_without_its_output(
     assert "the credential helper failed" in warnings[0]
 
 
+def test_what_a_helper_writes_to_its_standard_error_is_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    _install_helper(tmp_path, monkeypatch, "echo s3cret >&2; exit 1")
+    path = _write(tmp_path, {"credsStore": "test"})
+    assert find_docker_credentials(HOST, path, {})[0] is None
+    assert "s3cret" not in "".join(capfd.readouterr())
+
+
+def test_a_helper_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("regwarden.registries.client.docker_helpers.HELPER_TIMEOUT_SECONDS", 0.2)
+    _install_helper(tmp_path, monkeypatch, "exec sleep 60")
+    path = _write(tmp_path, {"credsStore": "test"})
+    found, warnings = find_docker_credentials(HOST, path, {})
+    assert found is None
+    assert "the credential helper failed" in warnings[0]
+
+
 def test_the_directory_variable_decides_where_the_file_is(tmp_path: Path) -> None:
     _write(tmp_path, {"auths": {HOST: {"auth": _auth("ann:pw")}}})
     assert find_docker_credentials(HOST, None, {"DOCKER_CONFIG": str(tmp_path)})[0] == Basic("ann", "pw")

@@ -73,8 +73,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _find(document: dict[str, Any], host: str, path: Path) -> DockerLogin:
     # It brings an HTTP library along, a fifth of a second at start-up: only for those who have such a file.
-    from docker import auth  # noqa: PLC0415
     from docker.errors import DockerException  # noqa: PLC0415
+
+    from regwarden.registries.client.docker_helpers import QuietConfig  # noqa: PLC0415
 
     server = "docker.io" if host.lower() in _HUB_HOSTS else host
     relevant: dict[str, Any] = {
@@ -86,7 +87,7 @@ def _find(document: dict[str, Any], host: str, path: Path) -> DockerLogin:
     _drop_missing_helpers(relevant, warnings)
     has_helper = server in relevant["credHelpers"] or relevant["credsStore"] is not None
     try:
-        found = auth.load_config(config_dict=relevant).resolve_authconfig(server) or {}
+        found = QuietConfig.load_config(None, relevant).resolve_authconfig(server) or {}
     except (DockerException, ValueError, KeyError, TypeError, OSError):
         # The exception may quote what a helper printed, so only its kind is told.
         reason = "the credential helper failed" if has_helper else "the entry cannot be read"
