@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from regwarden.errors import InputError
 from regwarden.settings import RegistrySettings, Secret, parse_registry_url
 from regwarden.settings_document import default_document, display_database, reference_page
-from regwarden.settings_sources import environment_name, load_settings, read_secret
+from regwarden.settings_environment import environment_name
+from regwarden.settings_sources import load_settings, read_secret
 
 ONE = '[[registry]]\nname = "prod"\nurl = "https://registry.example.com"\n'
 
@@ -222,9 +223,7 @@ def test_the_default_file_says_the_defaults(write) -> None:
 
 def test_every_setting_of_the_default_file_is_accepted_when_uncommented(write) -> None:
     lines = default_document().splitlines()
-    assignments = [
-        line.removeprefix("# ") for line in lines if " = " in line or line == "# [[registry]]" or line[:1] == "["
-    ]
+    assignments = [line.removeprefix("# ") for line in lines if " = " in line or line.startswith(("# [[", "["))]
     text = "\n".join(line for line in assignments if not line.startswith(("password_env", "Conf", "A var", "REGW")))
     (registry,) = load_settings({}, file=write(text)).settings.registry
     assert registry.name == "production"

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, Unpack, cast
 
-from regwarden.errors import InputError, NotFound, StoreError
-from regwarden.library_queries import QueryArguments, build_query, moment_of
+from regwarden.errors import Conflict, InputError, NotFound, StoreError
+from regwarden.library_events import EventQuestions
+from regwarden.library_pulls import PullQuestions
+from regwarden.library_queries import QueryArguments, build_query, moment_of, past_moment
+from regwarden.library_rows import Row, RowPage
+from regwarden.library_time import PastAnswers, TimeQuestions
 from regwarden.settings_sources import LoadedSettings, default_database, load_settings
 from regwarden.store import reports
 from regwarden.store.database import Access, Database, open_database
@@ -30,7 +33,10 @@ if TYPE_CHECKING:
     from regwarden.library_check import RegistryCheck
     from regwarden.library_crawl import CrawlArguments
     from regwarden.library_registries import RegistryList
+    from regwarden.library_remote import ServiceCommand
     from regwarden.store.selection_sizes import SelectionSizes
+
+__all__ = ["Inventory", "Row", "RowPage", "connect"]
 
 T = TypeVar("T")
 # What the store's functions take; only the store knows the type behind it.
@@ -43,46 +49,7 @@ _DIGEST_START: Final = re.compile(r"[0-9a-f]{6,128}")
 _SHORT_START: Final = re.compile(r"(?:sha(?:256|512):)?[0-9a-f]{1,5}")
 
 
-class Row(Mapping[str, Any]):
-    """One result: a read-only mapping whose fields are attributes too (``row.tag``, ``row["tag"]``)."""
-
-    __slots__ = ("_fields",)
-
-    def __init__(self, fields: Mapping[str, Any]) -> None:
-        self._fields = dict(fields)
-
-    def __getitem__(self, name: str) -> Any:
-        return self._fields[name]
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name not in self._fields:
-            raise AttributeError(f"this row has no field {name!r}")
-        return self._fields[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._fields)
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __repr__(self) -> str:
-        return f"Row({', '.join(f'{name}={value!r}' for name, value in self._fields.items())})"
-
-
-@dataclass(frozen=True, slots=True)
-class RowPage:
-    """Some rows of an answer. ``next_cursor`` asks for the rows after them; ``None`` where there are none.
-
-    ``unknown_count`` is how many rows no condition could decide, because what it asks is not known of them; ``None``
-    where that was not asked for.
-    """
-
-    rows: tuple[Row, ...]
-    next_cursor: str | None
-    unknown_count: int | None
-
-
-class Inventory:
+class Inventory(PullQuestions, EventQuestions, TimeQuestions):
     """What is known of the registries, in one database. Made by ``connect``; close it, or use it in ``with``.
 
     Nothing is opened before the first call. Every method raises a ``RegwardenError`` when it fails; asking without
@@ -95,6 +62,7 @@ class Inventory:
         self._environ = os.environ if environ is None else environ
         self._url = loaded.settings.database or default_database()
         self._opened: Database | None = None
+        self._past = PastAnswers(loaded.settings)
 
     def __enter__(self) -> Self:
         return self
@@ -104,6 +72,7 @@ class Inventory:
 
     def close(self) -> None:
         """Close the database. More calls do nothing."""
+        self._past.close()
         if self._opened is not None:
             self._opened.close()
             self._opened = None
@@ -121,10 +90,10 @@ class Inventory:
         ``on_progress`` is called often with the state of the crawl, ``on_warning`` with sentences for people.
         Interrupted, the next call continues. Raises ``RegistryError`` if the registry cannot be read at all.
         """
-        from regwarden.library_crawl import CrawlCall, run_crawl
+        from regwarden.library_crawl import CrawlCall, remote_crawl, run_crawl
 
         call = CrawlCall(registry, arguments, self._environ, on_progress, on_warning)
-        return run_crawl(self._database(Access.WRITE), self.settings, call)
+        return self._write(lambda database: run_crawl(database, self.settings, call), remote_crawl(call))
 
     def check(
         self,
@@ -156,9 +125,10 @@ class Inventory:
         """How complete and how old the inventory of each registry is."""
         return self._read(lambda connection: reports.coverage(connection, names))
 
-    def usage(self, *names: str, top: int = 20) -> reports.UsageReport:
-        """Totals per registry, the ``top`` largest repositories and tags, and the problems."""
-        return self._read(lambda connection: reports.usage_report(connection, names, top=top))
+    def usage(self, *names: str, top: int = 20, as_of: datetime | str | None = None) -> reports.UsageReport:
+        """Totals per registry, the ``top`` largest repositories and tags, and the problems; at ``as_of``, or now."""
+        moment = past_moment(as_of)
+        return self._read_as_of(moment, names, lambda found: reports.usage_report(found, names, top=top))
 
     def problems(self, registry: str | None = None, repository: str | None = None) -> list[reports.ReportedProblem]:
         """What could not be read, or is not as it should be, in everything, one registry or one repository."""
@@ -201,7 +171,7 @@ class Inventory:
 
     def iterate(self, noun: str, *selectors: str, **query: Unpack[QueryArguments]) -> Iterator[Row]:
         """All rows of ``noun``, read a page at a time, for answers that do not fit into memory."""
-        query = {"limit": _PAGE_ROWS, **query, "age_from": moment_of(query)}
+        query = {"limit": _PAGE_ROWS, **query, "age_from": moment_of(query), "as_of": past_moment(query.get("as_of"))}
         while True:
             page = self.page(noun, *selectors, **query)
             yield from page.rows
@@ -250,11 +220,11 @@ class Inventory:
 
         return self._ask("tag", selectors, query, measure)
 
-    def repository(self, text: str) -> Row:
+    def repository(self, text: str, *, as_of: datetime | str | None = None) -> Row:
         """The one repository that ``[REGISTRY/]REPOSITORY`` names; raises ``NotFound``, for several ``InputError``."""
-        return self._one("repository", text)
+        return self._one("repository", text, as_of)
 
-    def tag(self, text: str) -> Row:
+    def tag(self, text: str, *, as_of: datetime | str | None = None) -> Row:
         """The one tag that ``[REGISTRY/]REPOSITORY:TAG`` names; raises ``NotFound`` or, for several, ``InputError``."""
         if ":" not in text.rpartition("/")[2]:
             raise InputError(
@@ -262,7 +232,7 @@ class Inventory:
                 hint="Write REPOSITORY:TAG, for example team/app:1.0.",
                 code="bad-reference",
             )
-        return self._one("tag", text)
+        return self._one("tag", text, as_of)
 
     def history(self, text: str, *, as_of: datetime | str | None = None) -> list[Row]:
         """What ``[REGISTRY/]REPOSITORY:TAG`` pointed to, newest first; with ``as_of`` the one row of that moment.
@@ -274,7 +244,7 @@ class Inventory:
 
         return [Row(row) for row in self._read(lambda connection: read_history(connection, text, as_of))]
 
-    def digest_of(self, text: str) -> str:
+    def digest_of(self, text: str, *, as_of: datetime | str | None = None) -> str:
         """The digest that a text means: a digest or the start of one, ``REPOSITORY:TAG`` or ``REPOSITORY@DIGEST``."""
         if "@" in text:
             return text.rpartition("@")[2]
@@ -287,24 +257,29 @@ class Inventory:
             )
         if text.startswith(_ALGORITHMS) or _DIGEST_START.fullmatch(start):
             return text
-        found = self.tag(text)
+        found = self.tag(text, as_of=as_of)
         if found.digest is None:
             raise NotFound(f"the manifest of {text} is not known", hint=f"Run: regwarden crawl {found.registry}")
         return str(found.digest)
 
-    def find_content(self, digest: str, *, registry: str | None = None) -> ContentReport:
+    def find_content(
+        self, digest: str, *, registry: str | None = None, as_of: datetime | str | None = None
+    ) -> ContentReport:
         """What a digest (or at least its first six digits) is and every place that holds or needs it.
 
         Raises ``NotFound`` if the inventory has no such content, ``InputError`` if several begin so.
         """
-        found = self._read(lambda connection: find_content(connection, digest, registry))
+        if (moment := past_moment(as_of)) is None:
+            found = self._read(lambda connection: find_content(connection, digest, registry))
+        else:
+            found = self._read(lambda connection: self._past.find_content(connection, moment, digest, registry))
         if found is None:
             hint = "`regwarden manifest list` shows what there is."
             raise NotFound(f"the inventory has no content {digest[:160]}", hint=hint)
         return found
 
-    def _one(self, noun: str, text: str) -> Row:
-        found = self.page(noun, text, limit=2).rows
+    def _one(self, noun: str, text: str, as_of: datetime | str | None) -> Row:
+        found = self.page(noun, text, limit=2, as_of=as_of).rows
         if len(found) > 1:
             names = ", ".join(f"{row.registry}/{row.repository}" for row in found)
             raise InputError(
@@ -332,15 +307,17 @@ class Inventory:
         from regwarden.library_registries import list_registries
 
         asked, now = build_query("registry", selectors, query), moment_of(query)
-        configured = self.settings.settings.registry
+        if (moment := past_moment(query.get("as_of"))) is not None:
+            return self._read_as_of(moment, asked.registries, lambda found: list_registries(found, asked, now, None))
+        settings = self.settings.settings
         if self._opened is None and self._url in _MEMORY:
-            return list_registries(None, asked, now, configured)
+            return list_registries(None, asked, now, settings)
         try:
-            return self._read(lambda connection: list_registries(connection, asked, now, configured))
+            return self._read(lambda connection: list_registries(connection, asked, now, settings))
         except StoreError as error:
             if error.code != "no-inventory":
                 raise
-            return list_registries(None, asked, now, configured)
+            return list_registries(None, asked, now, settings)
 
     def _ask(
         self,
@@ -353,12 +330,32 @@ class Inventory:
 
         def read(connection: Connection) -> T:
             known = [one.registry for one in reports.registry_overview(connection)]
-            return work(connection, build_query(noun, selectors, query, known_registries=known))
+            asked = build_query(noun, selectors, query, known_registries=known)
+            if moment is None:
+                return work(connection, asked)
+            return self._past.ask(connection, moment, asked, lambda past: work(past, asked))
 
+        moment = past_moment(query.get("as_of"))
         return self._read(read)
+
+    def _read_as_of(self, moment: datetime | None, names: Sequence[str], work: Callable[[Connection], T]) -> T:
+        """As ``_read``; with a moment in the state that the registries (all, or those named) had then."""
+        if moment is None:
+            return self._read(work)
+        return self._read(lambda connection: self._past.read(connection, moment, names, work))
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         return self._database(Access.READ).read_now(work)
+
+    def _write(self, work: Callable[[Database], T], command: ServiceCommand[T]) -> T:
+        """The result of ``work`` on the database; while a service has it, of its ``command`` that does the same."""
+        try:
+            database = self._database(Access.WRITE)
+        except Conflict as busy:
+            from regwarden.library_remote import forward
+
+            return forward(busy, self._url, command)
+        return work(database)
 
     def _database(self, access: Access) -> Database:
         """The open database; opened again when it must be written and was only open to be read."""

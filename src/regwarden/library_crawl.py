@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import msgspec
 import structlog
 
 from regwarden.core.patterns import parse_pattern
 from regwarden.errors import InputError
-from regwarden.flows.crawl import CrawlOptions, CrawlProgress, CrawlReport, crawl
+from regwarden.flows.crawl import CrawlOptions, CrawlProgress, CrawlReport, Progress, crawl
+from regwarden.library_remote import ServiceCommand, absolute_files
 from regwarden.settings import RegistrySettings, Secret
 from regwarden.store import reports
 from regwarden.wiring import RegistryAccess, open_services, resolve_registry, run_async
@@ -54,15 +56,32 @@ class CrawlCall:
     """One call of ``Inventory.crawl``."""
 
     registry: str
-    arguments: CrawlArguments
+    arguments: CrawlArguments = field(repr=False)
     environ: Mapping[str, str] = field(repr=False)
     on_progress: CrawlProgress | None = None
     on_warning: Callable[[str], None] | None = None
 
 
 def run_crawl(database: Database, loaded: LoadedSettings, call: CrawlCall) -> CrawlReport:
+    """``perform_crawl`` for callers without an event loop."""
+    return run_async(perform_crawl(database, loaded, call))
+
+
+def remote_crawl(call: CrawlCall) -> ServiceCommand[CrawlReport]:
+    """The crawl as the service does it, with its own settings and environment, and these arguments."""
+    on_progress = call.on_progress
+
+    def show(state: Any) -> None:
+        if on_progress is not None:
+            on_progress(msgspec.convert(state, Progress))
+
+    arguments = {"registry": call.registry, "arguments": absolute_files(call.arguments)}
+    return ServiceCommand("crawl", arguments, CrawlReport, show, call.on_warning)
+
+
+async def perform_crawl(database: Database, loaded: LoadedSettings, call: CrawlCall) -> CrawlReport:
     """Find the registry, open it, crawl it, close it. Raises what ``flows.crawl`` and ``wiring`` raise."""
-    registries = database.read_now(reports.registry_overview)
+    registries = await database.read(reports.registry_overview)
     access = resolve_registry(
         call.registry,
         loaded,
@@ -71,19 +90,15 @@ def run_crawl(database: Database, loaded: LoadedSettings, call: CrawlCall) -> Cr
         changes=registry_changes(call.arguments),
     )
     options = _options(call.arguments, access, loaded)
-
-    async def work() -> CrawlReport:
-        warn = call.on_warning or log_warning
-        defaults, environ = loaded.settings.defaults, call.environ
-        async with open_services(database, [access], defaults, environ=environ, warn=warn) as (services, targets):
-            return await crawl(services, targets[0], options, call.on_progress)
-
-    return run_async(work())
+    warn = call.on_warning or log_warning
+    defaults, environ = loaded.settings.defaults, call.environ
+    async with open_services(database, [access], defaults, environ=environ, warn=warn) as (services, targets):
+        return await crawl(services, targets[0], options, call.on_progress)
 
 
 def registry_changes(arguments: CrawlArguments) -> dict[str, Any]:
     """The arguments that change how a registry is reached, as ``wiring`` takes them."""
-    _check_names(arguments)
+    check_argument_names(arguments)
     changes: dict[str, Any] = {
         key: tuple(value) if key.endswith("_hosts") else value  # type: ignore[arg-type]  # the keys say the types
         for key, value in arguments.items()
@@ -106,7 +121,8 @@ def _options(arguments: CrawlArguments, access: RegistryAccess, loaded: LoadedSe
     )
 
 
-def _check_names(arguments: CrawlArguments) -> None:
+def check_argument_names(arguments: Mapping[str, Any]) -> None:
+    """Raise InputError for an argument that ``Inventory.crawl`` does not have."""
     unknown = set(arguments) - set(CrawlArguments.__annotations__)
     if unknown:
         known = ", ".join(CrawlArguments.__annotations__)

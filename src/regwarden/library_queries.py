@@ -23,9 +23,11 @@ class QueryArguments(TypedDict, total=False):
 
     ``registries`` are names, ``repositories``, ``exclude_repositories``, ``tags`` and ``exclude_tags`` patterns
     (``exact``, ``glob:``, ``re:``, ``semver:``, ``<1.4`` …), ``where`` conditions (``size > 500MiB``,
-    ``created < 30d``), ``include_unknown`` takes in what a condition cannot decide, ``sort`` fields (``-size`` or
+    ``created < 30d``), ``include_unknown`` takes in what a condition cannot decide, ``missing_blobs``
+    leaves only manifests that need a blob which is known to be missing, ``sort`` are fields (``-size`` or
     ``size:desc`` for the largest first), ``limit`` a number of rows, ``cursor`` where the page before ended,
     ``age_from`` the moment up to which every age counts (a ``datetime`` or a text as ``2026-01-31``; now without it).
+    ``as_of`` asks for what there was at a moment, written likewise, with the sizes of then; ages count up to it.
     """
 
     registries: Sequence[str]
@@ -35,17 +37,29 @@ class QueryArguments(TypedDict, total=False):
     exclude_tags: Sequence[str]
     where: Sequence[str]
     include_unknown: bool
+    missing_blobs: bool
     sort: Sequence[str]
     limit: int | None
     cursor: str | None
     age_from: datetime | str | None
+    as_of: datetime | str | None
 
 
 def moment_of(arguments: QueryArguments) -> datetime:
     """The aware moment up to which ages count. Raises ``InputError`` for a text that is not a date."""
     given = arguments.get("age_from")
-    if given is None:
-        return clock.now()
+    return (past_moment(arguments.get("as_of")) or clock.now()) if given is None else _read_moment(given)
+
+
+def past_moment(as_of: datetime | str | None) -> datetime | None:
+    """The aware moment that a question is about; ``None`` is the present, and what lies ahead is taken for now.
+
+    Raises ``InputError`` for a text that is not a date.
+    """
+    return None if as_of is None else min(_read_moment(as_of), clock.now())
+
+
+def _read_moment(given: datetime | str) -> datetime:
     if isinstance(given, datetime):
         return given.replace(tzinfo=UTC) if given.tzinfo is None else given
     return _parse_date(str(given).strip())
@@ -70,10 +84,17 @@ def build_query(
         exclude_tags=_patterns(arguments.get("exclude_tags", ())),
         conditions=tuple(parse_condition(asked, text) for text in _texts(arguments.get("where", ()))),
         include_unknown=arguments.get("include_unknown", False),
+        is_lacking_blobs=_asks_for_gaps(asked, arguments),
         sort=tuple(parse_sort(asked, text) for text in _texts(arguments.get("sort", ()))),
         limit=limit,
         cursor=arguments.get("cursor"),
     )
+
+
+def _asks_for_gaps(noun: Noun, arguments: QueryArguments) -> bool:
+    if arguments.get("missing_blobs") and noun != "manifest":
+        raise InputError(f"a {noun} has no missing_blobs", hint="List manifests.")
+    return arguments.get("missing_blobs", False)
 
 
 def _parse_date(text: str) -> datetime:

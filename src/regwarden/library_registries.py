@@ -5,19 +5,20 @@ They are few, so their lists are made in memory; what they show, compare and sor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from regwarden.core.fields import REGISTRY_FIELDS
+from regwarden.core.schedule import next_run, parse_schedule
 from regwarden.errors import InputError, NotFound
+from regwarden.store.crawl_times import load_crawl_times
 from regwarden.store.queries import list_rows
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from regwarden.core.query import Query
-    from regwarden.settings import RegistrySettings
+    from regwarden.settings import Settings
 
 # What the store's functions take; only the store knows the type behind it.
 Connection = Any
@@ -36,13 +37,15 @@ class RegistryList:
 
 
 def list_registries(
-    connection: Connection | None, query: Query, now: datetime, configured: Sequence[RegistrySettings]
+    connection: Connection | None, query: Query, now: datetime, settings: Settings | None
 ) -> RegistryList:
     """The registries that a question means; ``connection`` is ``None`` where there is no inventory.
 
+    ``settings`` is ``None`` where what is configured now does not matter.
+
     Raises ``NotFound`` for a name that is neither stored nor configured, ``InputError`` for a wrong cursor.
     """
-    known = _known(connection, query, now, configured)
+    known = _known(connection, query, now, settings)
     chosen = [row for row in known if not query.registries or row["registry"] in query.registries]
     missing = sorted(set(query.registries) - {str(row["registry"]) for row in known})
     if missing:
@@ -58,16 +61,19 @@ def list_registries(
     return RegistryList(shown, cursor, sum(verdict is None for _, verdict in decided))
 
 
-def _known(
-    connection: Connection | None, query: Query, now: datetime, configured: Sequence[RegistrySettings]
-) -> list[RegistryRow]:
+def _known(connection: Connection | None, query: Query, now: datetime, settings: Settings | None) -> list[RegistryRow]:
     """All of them by name; of one that was never read only the settings are known."""
     everything = replace(query, registries=(), conditions=(), sort=(), limit=None, cursor=None)
     found = [] if connection is None else list_rows(connection, everything, now).rows
-    rows = {str(row["registry"]): row for row in found}
-    for one in configured:
+    rows: dict[str, RegistryRow] = {str(row["registry"]): dict.fromkeys(REGISTRY_FIELDS) | row for row in found}
+    if settings is None:
+        return [rows[name] for name in sorted(rows)]
+    crawled = {} if connection is None else load_crawl_times(connection)
+    for one in settings.registry:
         unread = dict.fromkeys(REGISTRY_FIELDS) | {"registry": one.name, "url": one.url, "kind": one.kind}
-        rows.setdefault(one.name, unread)
+        schedule = parse_schedule(one.crawl_every or settings.defaults.crawl_every)
+        started_at = crawled[one.name].started_at if one.name in crawled else None
+        rows.setdefault(one.name, unread)["next_crawl_at"] = next_run(schedule, started_at, now, seed=one.name)
     return [rows[name] for name in sorted(rows)]
 
 

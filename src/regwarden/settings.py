@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from regwarden.errors import InputError
+from regwarden.settings_sections import CompatSettings, EventSettings, PullRule, PullSettings, ServerSettings
 
 _NAME = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:/\[\]-]{0,254}")
 _HOST = re.compile(r"[^\s/\\?#@]+")
@@ -70,6 +71,12 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     max_manifest_bytes: Annotated[
         int, Meta(ge=1024, description="A manifest or index larger than this is recorded as a problem, not read.")
     ] = 4 * 1024 * 1024
+    crawl_every: Annotated[
+        str,
+        Meta(
+            description='How often the service crawls: a duration (1h, 30m), a cron line in UTC ("0 3 * * *") or never.'
+        ),
+    ] = "1h"
 
 
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -129,6 +136,27 @@ class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         int, Meta(ge=0, description="The most bytes taken per second; 0 takes the default.")
     ] = 0
     request_budget: Annotated[int, Meta(ge=0, description="The most requests of one crawl; 0 takes the default.")] = 0
+    crawl_every: Annotated[
+        str,
+        Meta(
+            description="How often the service crawls it, as in [defaults]; empty takes the default.",
+            extra={"example": "30m"},
+        ),
+    ] = ""
+    aliases: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Other names under which clients call it, host[:port]; events that name them are its events.",
+            extra={"example": ["registry.internal:5000"]},
+        ),
+    ] = ()
+    hook_secret_files: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Files whose first lines authenticate its notifications, at most two; without, one is made.",
+            extra={"example": ["/etc/regwarden/hook-secret"]},
+        ),
+    ] = ()
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,6 +171,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ),
     ] = ""
     defaults: Defaults = Defaults()
+    server: ServerSettings = ServerSettings()
+    events: EventSettings = EventSettings()
+    pulls: PullSettings = PullSettings()
+    pull_rule: tuple[PullRule, ...] = ()
+    compat: CompatSettings = CompatSettings()
     registry: tuple[RegistrySettings, ...] = ()
 
 

@@ -10,8 +10,11 @@ from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from regwarden.settings import Defaults, RegistrySettings, Settings
-from regwarden.settings_sources import LoadedSettings, default_database, environment_name
+from regwarden.settings import RegistrySettings, Settings
+from regwarden.settings_environment import environment_name
+from regwarden.settings_mistakes import entry_path
+from regwarden.settings_shape import sections
+from regwarden.settings_sources import LoadedSettings, default_database
 
 _HIDDEN: Final = "(hidden)"
 _PASSWORD: Final = re.compile(
@@ -23,6 +26,11 @@ _HEADER: Final = """\
 # Configuration of Regwarden. Every setting is shown with its default or, commented out, an example.
 # A variable of the environment overrides the file: REGWARDEN_DATABASE, REGWARDEN_DEFAULTS_RETRIES,
 # REGWARDEN_REGISTRY_<NAME>_URL (the registry's name in capitals, everything but letters and digits as _)."""
+# What is said above a table in the default file.
+_REMARKS: Final = {
+    "pull_rule": ("Repeat this block for every rule; Regwarden's own rules come after them.",),
+    "registry": ("Repeat this block for every registry. Passwords are never written here: name a file or a variable.",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +57,15 @@ def default_document() -> str:
     """A complete, commented configuration file in which everything has its default."""
     blocks = [
         _HEADER,
-        *(_setting_lines(text, commented=text.key != "version") for text in describe(Settings)),
-        "[defaults]",
-        *(_setting_lines(text, commented=False) for text in describe(Defaults)),
-        "# Repeat this block for every registry. Passwords are never written here: name a file or a variable.",
-        "# [[registry]]",
-        *(_setting_lines(text, commented=True) for text in describe(RegistrySettings)),
+        *(_setting_lines(text, commented=bool(text.example)) for text in describe(Settings)),
     ]
+    for section in sections():
+        is_commented = section.is_repeated  # commented out as a whole: there is no default of it
+        blocks += [f"# {line}" for line in _REMARKS.get(section.path, ())]
+        blocks.append(f"# {section.header}" if is_commented else section.header)
+        blocks += [
+            _setting_lines(text, commented=is_commented or bool(text.example)) for text in describe(section.model)
+        ]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -79,18 +89,14 @@ def effective_rows(loaded: LoadedSettings) -> list[SettingRow]:
         SettingRow("version", settings.version, loaded.origin("version")),
         SettingRow("database", display_database(settings.database or default_database()), loaded.origin("database")),
     ]
-    rows += [
-        SettingRow(f"defaults.{key}", value, loaded.origin(f"defaults.{key}"))
-        for key, value in msgspec.structs.asdict(settings.defaults).items()
-    ]
-    for registry in settings.registry:
-        path = f"registry.{registry.name}"
-        rows += [
-            SettingRow(f"{path}.{key}", value, loaded.origin(f"{path}.{key}"))
-            for key, value in msgspec.structs.asdict(registry).items()
-        ]
-        if registry.name in loaded.secrets:
-            rows.append(SettingRow(f"{path}.password", _HIDDEN, loaded.origin(f"{path}.password")))
+    for section in sections():
+        value = section.value(settings)
+        for number, table in enumerate(value if section.is_repeated else (value,)):
+            keys = msgspec.structs.asdict(table)
+            path = entry_path(section.path, number, keys) if section.is_repeated else section.path
+            rows += [SettingRow(f"{path}.{key}", kept, loaded.origin(f"{path}.{key}")) for key, kept in keys.items()]
+            if isinstance(table, RegistrySettings) and table.name in loaded.secrets:
+                rows.append(SettingRow(f"{path}.password", _HIDDEN, loaded.origin(f"{path}.password")))
     return rows
 
 
@@ -102,7 +108,11 @@ def display_database(url: str) -> str:
 def reference_page() -> str:
     """The manual's page about settings, in Markdown."""
     parts = [_INTRODUCTION]
-    for title, model in (("Top of the file", Settings), ("[defaults]", Defaults), ("[[registry]]", RegistrySettings)):
+    titled: list[tuple[str, type[msgspec.Struct]]] = [
+        ("Top of the file", Settings),
+        *((section.header, section.model) for section in sections()),
+    ]
+    for title, model in titled:
         parts.append(f"## {title}\n\n{(model.__doc__ or '').strip()}\n")
         rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
         rows += [
@@ -160,6 +170,8 @@ A variable overrides the file, and an option of the command line overrides both.
 | `REGWARDEN_CONFIG` | the configuration file |
 | `REGWARDEN_DATABASE` | `database` |
 | `REGWARDEN_DEFAULTS_<KEY>` | a setting of `[defaults]`, for example `REGWARDEN_DEFAULTS_RETRIES=2` |
+| `REGWARDEN_SERVER_<KEY>`, `REGWARDEN_EVENTS_<KEY>`, `REGWARDEN_PULLS_<KEY>`, `REGWARDEN_COMPAT_REGSTAT_<KEY>` | \
+likewise for those tables |
 | `REGWARDEN_REGISTRY_<NAME>_<KEY>` | one of that registry (for `my-registry`: `{environment_name("my-registry")}`) |
 | `REGWARDEN_REGISTRY_<NAME>_PASSWORD` | the registry's password |
 

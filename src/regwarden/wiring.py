@@ -17,8 +17,11 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from regwarden import clock
+from regwarden.core.pulls import Classifier
+from regwarden.core.quantities import parse_duration
 from regwarden.errors import InputError, NotFound
 from regwarden.flows.crawl import RegistryTarget
+from regwarden.flows.ingest import EventRegistry, Folding
 from regwarden.flows.services import Services
 from regwarden.registries.client.addresses import is_loopback_host
 from regwarden.registries.client.credentials import (
@@ -37,14 +40,17 @@ from regwarden.settings import (
     Defaults,
     RegistrySettings,
     Secret,
+    Settings,
     check_registry_name,
     looks_like_url,
     parse_registry_url,
     registry_name_of,
 )
-from regwarden.settings_sources import LoadedSettings, nearest, read_secret, revise_registry
+from regwarden.settings_mistakes import nearest
+from regwarden.settings_sources import LoadedSettings, read_secret, revise_registry
 from regwarden.store.database import Database
 from regwarden.store.installation import ensure_installation_id
+from regwarden.store.purging import Keeping
 
 T = TypeVar("T")
 Warn = Callable[[str], None]
@@ -187,6 +193,24 @@ async def open_services(
         ]
         connectors = {one.target.name: one.connector for one in opened}
         yield Services(database, clock.now, dict(connectors)), tuple(one.target for one in opened)
+
+
+def build_folding(settings: Settings, installation: str) -> Folding:
+    """How events are read with these settings. Raises ``InputError`` for a rule about pulls that cannot be used."""
+    registries = (EventRegistry(one.name, one.url, one.kind, one.aliases) for one in settings.registry)
+    classifier = Classifier(settings.pull_rule)
+    return Folding(installation, classifier.classify, frozenset(settings.pulls.use), tuple(registries))
+
+
+def build_keeping(settings: Settings) -> Keeping:
+    """How long what notifications brought is kept. Raises ``InputError`` for what is not a duration."""
+    kept = settings.events
+    return Keeping(
+        bodies=parse_duration(kept.keep_bodies),
+        quarantine=parse_duration(kept.keep_quarantine),
+        events=parse_duration(kept.keep_events),
+        pulls=parse_duration(kept.keep_pulls),
+    )
 
 
 def new_installation_id() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,30 @@ def test_a_row_has_exactly_the_fields_of_a_registry(ask: Run) -> None:
     (row,) = json.loads(ask("registry", "list", "--output", "json").stdout)
     assert list(row) == list(REGISTRY_FIELDS)
     (used,) = json.loads(ask("usage", "--output", "json").stdout)["registries"]
-    assert used == row
+    assert used | {"next_crawl_at": None} == row
+
+
+def test_it_is_shown_when_the_service_crawls_each_registry_next(run: Run, tmp_path: Path) -> None:
+    with small_registry() as registry, small_registry() as other:
+        config = tmp_path / "crawled.toml"
+        often = "".join(
+            f'[[registry]]\nname = "{name}"\nurl = "{registry.url}{place}"\ncrawl_every = "{every}"\n'
+            for name, place, every in (("hourly", "", "1h"), ("never", "/never", "never"), ("new", "/new", "0 3 * * *"))
+        )
+        config.write_text(f'database = "sqlite:///{tmp_path / "crawled.sqlite3"}"\n{often}')
+        run("crawl", "hourly", "--config", str(config))
+        run("crawl", other.url, "--name", "unconfigured", "--config", str(config))
+        rows = json.loads(run("registry", "list", "--output", "json", "--config", str(config)).stdout)
+    due = {row["registry"]: row["next_crawl_at"] for row in rows}
+    assert (due["never"], due["unconfigured"]) == (None, None)
+    assert datetime.fromisoformat(due["new"]) <= datetime.now(UTC)
+    wait = datetime.fromisoformat(due["hourly"]) - datetime.now(UTC)
+    assert timedelta(minutes=59) <= wait <= timedelta(minutes=66)
+    asked = ("registry", "list", "--config", str(config), "--columns", "registry", "--output", "plain")
+    assert run(*asked, "--where", "next_crawl_at > 2020-01-01", "--sort", "next_crawl_at").stdout.split() == [
+        "new",
+        "hourly",
+    ]
 
 
 def test_registries_are_compared_sorted_and_counted(ask: Run, config: str) -> None:

@@ -60,7 +60,7 @@ def test_an_unknown_field_gets_the_nearest_name():
 
 def test_a_field_of_another_noun_is_unknown():
     with pytest.raises(InputError):
-        resolve_field("blob", "pulled")
+        resolve_field("blob", "created")
     with pytest.raises(InputError):
         resolve_field("manifest", "name")
 

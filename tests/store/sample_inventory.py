@@ -24,6 +24,8 @@ REPOSITORY_NAMES = ("a", "a-b", "a/b", "a/b/c", "B", "team/app", "team/app2", "z
 SIZES = (0, 1, 95, 4096, 2**20, 2**31, 5 * 10**9)
 TIMES = tuple(to_micros(NOW - timedelta(days=days, seconds=5)) for days in (-3, 0, 1, 10, 30, 400))
 
+CLOCKS = ("pulled_at", "fetched_at", "checked_at")
+
 RawRow = dict[str, Any]
 
 
@@ -48,7 +50,7 @@ class Inventory:
 
 def make_inventory(seed: int) -> Inventory:
     """Two registries with a few repositories that share manifests; some are deleted, some values unknown."""
-    chance = random.Random(seed)
+    chance, uploads = random.Random(seed), random.Random(seed)
     rows: dict[str, list[RawRow]] = {"registries": [_registry(number, chance) for number in (1, 2)]}
     rows["repositories"] = [
         _repository(number, registry, name, chance)
@@ -77,7 +79,9 @@ def make_inventory(seed: int) -> Inventory:
         {
             "repository_id": repository["id"],
             "blob_id": blob["id"],
-            "first_seen_at": 0,
+            "first_seen_at": uploads.choice(TIMES),
+            "pushed_at": uploads.choice((None, *TIMES)),
+            "pulled_at": uploads.choice((None, *TIMES)),
             "verified_at": chance.choice(TIMES),
             "deleted_at": chance.choice((None, *TIMES[:2])),
         }
@@ -99,6 +103,7 @@ def _registry(number: int, chance: random.Random) -> RawRow:
         "crawled_at": chance.choice((None, *TIMES)),
         "crawl_state": chance.choice((None, "complete", "partial")),
         "sized_at": (TIMES[2], None)[number - 1],
+        "events_since": (TIMES[3], None)[number - 1],
         "repository_count": chance.randint(0, 3),
         "tag_count": 4,
         "manifest_count": 5,
@@ -185,6 +190,8 @@ def _existence(repository_id: int, manifest_id: int, chance: random.Random) -> R
         "first_seen_at": chance.choice(TIMES),
         "pushed_at": chance.choice((None, *TIMES)),
         "pulled_at": chance.choice((None, *TIMES)),
+        "fetched_at": (None, *TIMES)[(repository_id * manifest_id) % 7],
+        "checked_at": (None, *TIMES)[(repository_id + manifest_id) % 7],
         "untagged_since": chance.choice((None, *TIMES)),
         "deleted_at": chance.choice((None, None, None, TIMES[1])),
         "exclusive_bytes": chance.choice((None, *SIZES)),
@@ -242,7 +249,7 @@ def _shown(name: str, value: Any) -> Any:
         return str(Digest.from_bytes(value))
     if name.startswith("is_"):
         return bool(value)
-    return from_micros(value) if name.endswith("_at") or name == "untagged_since" else value
+    return from_micros(value) if name.endswith(("_at", "_since")) else value
 
 
 def _registry_rows(inventory: Inventory) -> Iterable[RawRow]:
@@ -258,6 +265,9 @@ def _repository_rows(inventory: Inventory) -> Iterable[RawRow]:
         if row["deleted_at"] is None:
             place = places[row["registry_id"]]
             known = {"registry": place["name"], "repository": row["name"], " host": place[" host"]}
+            held = [one for one in inventory.rows["repository_manifests"] if one["repository_id"] == row["id"]]
+            known["pulled_at"] = _latest(one["pulled_at"] for one in held)
+            known["pulls_known_since"] = place["events_since"]
             yield row | known | _ages(row["newest_created_at"]) | {"": (row["id"],)}
 
 
@@ -265,6 +275,23 @@ def _facts(manifest: RawRow) -> RawRow:
     config = manifest.get("config_digest")
     revision = config[1:].hex() if config else None
     return {"revision": revision, "short_revision": revision[:9] if revision else None}
+
+
+def _latest(moments: Iterable[int | None]) -> int | None:
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def _clocks(inventory: Inventory, repository_id: int, manifest_id: int | None) -> RawRow:
+    """The latest of a manifest's and, for an index, of its children's in the repository."""
+    wanted = {manifest_id}
+    if inventory.by_id("manifests").get(manifest_id or 0, {}).get("is_index"):
+        wanted |= {row["child_id"] for row in inventory.rows["manifest_children"] if row["parent_id"] == manifest_id}
+    held = [
+        row
+        for row in inventory.rows["repository_manifests"]
+        if row["repository_id"] == repository_id and row["manifest_id"] in wanted
+    ]
+    return {name: _latest(row[name] for row in held) for name in CLOCKS}
 
 
 def _tag_rows(inventory: Inventory) -> Iterable[RawRow]:
@@ -280,7 +307,8 @@ def _tag_rows(inventory: Inventory) -> Iterable[RawRow]:
             yield (
                 row
                 | {name: manifest.get(name) for name in chosen}
-                | {name: existence.get(name) for name in ("pushed_at", "pulled_at")}
+                | {"pushed_at": existence.get("pushed_at"), "pulls_known_since": place["pulls_known_since"]}
+                | _clocks(inventory, place["id"], row["manifest_id"])
                 | _facts(manifest)
                 | _ages(row["created_at"])
                 | {
@@ -312,6 +340,7 @@ def _manifest_rows(inventory: Inventory) -> Iterable[RawRow]:
             yield (
                 manifest
                 | row
+                | _clocks(inventory, row["repository_id"], row["manifest_id"])
                 | _facts(manifest)
                 | _ages(manifest["created_at"])
                 | {
@@ -320,6 +349,7 @@ def _manifest_rows(inventory: Inventory) -> Iterable[RawRow]:
                     " tags": names,
                     "registry": place["registry"],
                     "repository": place["repository"],
+                    "pulls_known_since": place["pulls_known_since"],
                     "subject": manifest["subject_digest"],
                     "tags": ",".join(names),
                     "tag_count": len(names),
@@ -328,25 +358,36 @@ def _manifest_rows(inventory: Inventory) -> Iterable[RawRow]:
 
 
 def _blob_rows(inventory: Inventory) -> Iterable[RawRow]:
-    known = inventory.by_id("blobs")
+    """Every blob that a manifest names or that was uploaded, per repository."""
+    known, held = inventory.by_id("blobs"), list(_manifest_rows(inventory))
     states = {(row["repository_id"], row["blob_id"]): row for row in inventory.rows["repository_blobs"]}
-    needed: dict[tuple[int, int], RawRow] = {}
-    for row in _manifest_rows(inventory):
-        packed = row["blob_ids"]
-        for start in range(0, len(packed), 4):
-            needed[row["repository_id"], int.from_bytes(packed[start : start + 4], "little")] = row
-    for (repository_id, blob_id), row in needed.items():
-        state = states.get((repository_id, blob_id), {})
-        verified_at, deleted_at = state.get("verified_at"), state.get("deleted_at")
-        yield known[blob_id] | {
-            "": (repository_id, blob_id),
-            " host": row[" host"],
-            "registry": row["registry"],
-            "repository": row["repository"],
-            "state": "missing" if deleted_at is not None else "present" if verified_at is not None else "unverified",
-            "verified_at": verified_at,
-            "deleted_at": deleted_at,
+    for place in _repository_rows(inventory):
+        here = [row for row in held if row["repository_id"] == place["id"]]
+        packed = b"".join(row["blob_ids"] for row in here)
+        named = {int.from_bytes(packed[start : start + 4], "little") for start in range(0, len(packed), 4)}
+        uploaded = {
+            blob_id for (number, blob_id), row in states.items() if number == place["id"] and row["deleted_at"] is None
         }
+        is_read = (
+            place["seen_at"] is not None
+            and place["state"] == "complete"
+            and all(row["state"] == "read" for row in here)
+        )
+        for blob_id in named | uploaded:
+            existence = states.get((place["id"], blob_id), {})
+            verified_at, deleted_at = existence.get("verified_at"), existence.get("deleted_at")
+            yield (
+                known[blob_id]
+                | existence
+                | {
+                    "": (place["id"], blob_id),
+                    " host": place[" host"],
+                    "registry": place["registry"],
+                    "repository": place["repository"],
+                    "state": "missing" if deleted_at is not None else "present" if verified_at else "unverified",
+                    "is_orphaned": False if blob_id in named else True if is_read else None,
+                }
+            )
 
 
 def _ages(created_micros: int | None) -> RawRow:

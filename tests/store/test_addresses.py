@@ -76,3 +76,23 @@ def test_other_addresses_are_refused_with_a_hint_and_without_their_password(text
     assert caught.value.hint
     assert "s3cret" not in f"{caught.value}{caught.value.hint}"
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "host=localhost port=5432 user=postgres sslmode=disable dbname=regstat",
+        '"host=localhost port=5432 user=postgres sslmode=disable dbname=regstat"',
+        " \"host='localhost' port=5432 user=postgres sslmode=disable dbname=regstat\" ",
+    ],
+)
+def test_a_libpq_string_is_understood_also_in_the_quotes_that_regstat_put_round_it(text):
+    address = parse_database_address(text)
+    assert address.dialect == "postgresql"
+    assert address.parameters == {
+        "host": "localhost",
+        "port": "5432",
+        "user": "postgres",
+        "sslmode": "disable",
+        "dbname": "regstat",
+    }

@@ -146,6 +146,6 @@ def test_no_keys_have_no_ids(database: Database):
 
 
 def test_a_violated_foreign_key_is_an_error(database: Database):
-    point = {"repository_id": 99, "tag": "a", "at": 1, "digest": b"", "cause": "crawl"}
+    point = {"repository_id": 99, "tag": "a", "at": 1, "effective_at": 1, "digest": b"", "cause": "crawl"}
     with pytest.raises(Exception, match=r"(?i)foreign key"):
         database.write_now(lambda connection: bulk_upsert(connection, tag_history, [point]))

@@ -20,7 +20,7 @@ from regwarden.core.selectors import Selector, parse_selector
 from regwarden.errors import InputError, NotFound
 from regwarden.store.database import Database
 from regwarden.store.queries import count_rows, iterate_rows, list_rows
-from tests.store.sample_inventory import NOW, Inventory, make_inventory, shown_rows
+from tests.store.sample_inventory import CLOCKS, NOW, Inventory, make_inventory, shown_rows
 
 NOUNS: tuple[Noun, ...] = ("registry", "repository", "tag", "manifest", "blob")
 USUAL = {
@@ -164,10 +164,16 @@ def _meets(query: Query, row: dict[str, Any], now: datetime) -> bool:
         value = row[condition.field.name]
         if condition.field.type is FieldType.DIGEST and value is not None:
             value = Digest.parse(value)
-        result = condition.evaluate(value, now)
+        result = condition.evaluate(value, now, before=_bound(row, condition.field.name))
         if result is False or (result is None and not query.include_unknown):
             return False
     return True
+
+
+def _bound(row: dict[str, Any], name: str) -> datetime | None:
+    """Before which a pull that is not known must have been."""
+    leads_nowhere = "tag" in row and "digest" in row and row["digest"] is None
+    return None if name not in CLOCKS or leads_nowhere else row.get("pulls_known_since")
 
 
 def _without_keys(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from regwarden.cli import config_import
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
 from regwarden.cli.output import Format
 
@@ -11,6 +12,9 @@ from regwarden.cli.output import Format
 @click.group(cls=RegwardenGroup)
 def command() -> None:
     """Show, check or begin a configuration file."""
+
+
+command.add_command(config_import.command)
 
 
 @command.command()

@@ -1,17 +1,25 @@
-"""``regwarden db``: bring the database to the present version, check that it is sound."""
+"""``regwarden db``: bring the database to the present version, check that it is sound, delete old rows of ours."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import click
 
+from regwarden.cli import regstat
 from regwarden.cli.failures import FAILED
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
 from regwarden.cli.output import Format
+from regwarden.errors import Conflict
 
 
 @click.group(cls=RegwardenGroup)
 def command() -> None:
-    """Migrate or check the database."""
+    """Migrate, check or purge the database."""
+
+
+command.add_command(regstat.regstat)
+command.add_command(regstat.importing)
 
 
 @command.command()
@@ -23,7 +31,12 @@ def migrate(invocation: Invocation) -> None:
     """
     from regwarden.store.upkeep import migrate as migrate_database
 
-    version = migrate_database(invocation.database_url, create=True)
+    try:
+        version = migrate_database(invocation.database_url, create=True)
+    except Conflict as busy:
+        from regwarden.library_remote import explain_migrating
+
+        raise explain_migrating(busy, invocation.database_url) from busy
     invocation.printer.talk(f"the database has version {version}")
 
 
@@ -58,3 +71,21 @@ def check(invocation: Invocation) -> int:
     else:
         invocation.printer.record(record)
     return 0 if report.is_sound else FAILED
+
+
+@command.command()
+@pass_invocation
+def purge(invocation: Invocation) -> None:
+    """Delete deliveries, events and daily pull counts that are older than they are kept.
+
+    How long that is says [events] of the configuration. The service does the same every hour. What was learned from
+    them stays, and so does what was not applied yet.
+
+    Example: regwarden db purge
+    """
+    with invocation.inventory() as inventory:
+        purged = asdict(inventory.purge())
+    if invocation.output == Format.TABLE:
+        invocation.printer.facts(purged)
+    else:
+        invocation.printer.record(purged)

@@ -14,6 +14,7 @@ from typing import IO, Any, Final
 import click
 
 from regwarden.cli.invocation import Invocation, RegwardenCommand, pass_invocation
+from regwarden.cli.listing import NO_PAST_CRAWL
 from regwarden.cli.output import Format, write_csv_rows
 from regwarden.cli.values import counted, to_json_value
 from regwarden.errors import InputError
@@ -33,6 +34,7 @@ _ENDINGS: Final = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parqu
 @click.option("--registry", "registries", multiple=True, metavar="NAME", help="Only this registry. Repeatable.")
 @click.option("--columns", metavar="A,B,C", help="Which fields. [default: all]")
 @click.option("--include-unknown", is_flag=True, help="Also what a condition cannot decide.")
+@click.option("--as-of", metavar="DATE", help="What there was at that moment; a date is its beginning, UTC.")
 @click.option("--refresh", "wants_refresh", is_flag=True, help="Crawl first.")
 @pass_invocation
 def command(invocation: Invocation, noun: str, selectors: tuple[str, ...], **options: Any) -> int:
@@ -45,8 +47,9 @@ def command(invocation: Invocation, noun: str, selectors: tuple[str, ...], **opt
       regwarden export tag --to tags.csv
       regwarden export tag --format jsonl --where 'created > 1y' | gzip > old.jsonl.gz
     """
-    from regwarden.cli.freshness import refresh
+    from regwarden.cli.freshness import refresh, say_moment
     from regwarden.core.fields import resolve_field, usual_fields
+    from regwarden.library_queries import past_moment
 
     if invocation.output != Format.TABLE:
         raise InputError("export has no --output", hint="Write --format csv, --format jsonl or --format parquet.")
@@ -56,11 +59,16 @@ def command(invocation: Invocation, noun: str, selectors: tuple[str, ...], **opt
     fields = [resolve_field(noun, name).name for name in names] or list(usual_fields(noun))  # type: ignore[arg-type]
     status = 0
     with closing(invocation.inventory()) as inventory:
+        options["as_of"] = moment = past_moment(options["as_of"])
         if options.pop("wants_refresh"):
+            if moment is not None:
+                raise click.UsageError(NO_PAST_CRAWL)
             status = refresh(invocation, inventory, options["registries"], selectors)
         query = {key: value for key, value in options.items() if value}
         with _opened(target, form) as file:
             count = inventory.consume(noun, lambda rows: _write(rows, form, noun, fields, file), *selectors, **query)
+        if moment is not None:
+            say_moment(invocation, inventory, moment, options["registries"], selectors)
         invocation.printer.talk(f"{counted(count, 'row')} exported" + (f" to {target}" if target else ""))
     return status
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from regwarden.cli.failures import PARTLY_DONE, report_error
@@ -37,11 +38,40 @@ def say_age(invocation: Invocation, inventory: Inventory, names: Sequence[str] =
         if coverage.crawled_at is None and not coverage.is_crawl_running and not coverage.repository_states:
             continue
         if coverage.crawled_at is None:
-            invocation.printer.talk(f"inventory of {name}: interrupted, never completed: this is a part of it")
+            has_begun = coverage.is_crawl_running or coverage.state not in (None, "restricted")
+            words = "interrupted, never completed" if has_begun else "never crawled, known from events"
+            invocation.printer.talk(f"inventory of {name}: {words}: this is a part of it")
             continue
         age = human_duration(clock.now() - coverage.crawled_at)
         running = "; a crawl is running" if coverage.is_crawl_running else ""
         invocation.printer.talk(f"inventory of {name}: {coverage.state}, {age} old{running}")
+
+
+def say_moment(
+    invocation: Invocation,
+    inventory: Inventory,
+    moment: datetime | None,
+    names: Sequence[str] = (),
+    selectors: Sequence[str] = (),
+) -> None:
+    """Say on stderr of which past moment the answer is, and warn where little was known then; else as ``say_age``."""
+    if moment is None:
+        say_age(invocation, inventory, names)
+        return
+    if invocation.output == Format.TABLE:
+        invocation.printer.talk(f"as of {_readable(moment)}")
+    for start in inventory.history_starts(*_meant(inventory, names, selectors)):
+        if start.first_seen_at > moment:
+            known = _readable(start.first_seen_at)
+            invocation.warn(f"nothing is known of {start.registry} before {known}; it is left out")
+        elif start.first_crawled_at is not None and start.first_crawled_at > moment:
+            read = _readable(start.first_crawled_at)
+            invocation.warn(f"{start.registry} was first read to the end at {read}; before, only a part was known")
+
+
+def _readable(moment: datetime) -> str:
+    text = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return f"{text.removesuffix(':00')} UTC"
 
 
 def refresh(

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from regwarden.cli.freshness import refresh, require_registries, say_age
+from regwarden.cli.clocks import with_known_clocks
+from regwarden.cli.freshness import refresh, require_registries, say_moment
 from regwarden.cli.output import Format
 from regwarden.core.ages import AgeUnit
 from regwarden.core.fields import FIELDS, resolve_field, usual_fields
 from regwarden.errors import InputError
-from regwarden.library_queries import build_query, moment_of
+from regwarden.library_queries import build_query, moment_of, past_moment
 
 if TYPE_CHECKING:
     from regwarden.cli.invocation import Invocation
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+NO_PAST_CRAWL: Final = "--refresh and --as-of exclude each other: no crawl reads the past"
 _TABLE_ROWS: Final = 1000
 _PAGE_ROWS: Final = 10
 _AGE_DAYS: Final = f"age_{AgeUnit.DAYS}"
@@ -74,13 +76,16 @@ _AGE_UNIT: Final = click.option(
     "--age-unit", type=click.Choice([str(unit) for unit in AgeUnit]), help="Show ages in whole units. [default: days]"
 )
 _REFRESH: Final = click.option("--refresh", "wants_refresh", is_flag=True, help="Crawl first.")
+_AS_OF: Final = click.option(
+    "--as-of", metavar="DATE", help="What there was at that moment; a date is its beginning, UTC."
+)
 _SELECTORS: Final = click.argument("selectors", nargs=-1, metavar="[SELECTOR]…")
 _REGISTRIES: Final = click.argument("registries", nargs=-1, metavar="[REGISTRY]…")
 
 
 def list_options(command: F) -> F:
     """Give a command the arguments and options of every list."""
-    return _decorated(command, (_SELECTORS, *_CONDITIONS, *_SELECTION, *_PRESENTATION, _AGE_UNIT, _REFRESH))
+    return _decorated(command, (_SELECTORS, *_CONDITIONS, *_SELECTION, *_PRESENTATION, _AGE_UNIT, _AS_OF, _REFRESH))
 
 
 def registry_list_options(command: F) -> F:
@@ -118,6 +123,8 @@ def run_list(invocation: Invocation, noun: str, options: dict[str, Any], *, want
         raise click.UsageError("--count and --sum exclude each other")
     wants_refresh = options.pop("wants_refresh")
     listing = _listing(noun, options)
+    if wants_refresh and "as_of" in listing.query:
+        raise click.UsageError(NO_PAST_CRAWL)
     status = 0
     with closing(invocation.inventory()) as inventory:
         if wants_refresh:
@@ -137,12 +144,18 @@ def print_list(invocation: Invocation, inventory: Inventory, listing: Listing) -
     """Print one list, its age, and how to see the rest."""
     columns = _columns(invocation, inventory, listing)
     rows, follow_up = _rows(invocation, inventory, listing)
+    shown = map(with_known_clocks, rows) if invocation.output == Format.TABLE else rows
     if listing.noun != "registry":
-        say_age(invocation, inventory, listing.query.get("registries", ()))
+        _say_age(invocation, inventory, listing)
     plural = {"repository": "repositories", "registry": "registries"}.get(listing.noun, f"{listing.noun}s")
-    invocation.printer.rows(rows, columns, nothing=f"no {plural} match", is_fixed=listing.columns is not None)
+    invocation.printer.rows(shown, columns, nothing=f"no {plural} match", is_fixed=listing.columns is not None)
     for sentence in follow_up:
         invocation.printer.talk(sentence)
+
+
+def _say_age(invocation: Invocation, inventory: Inventory, listing: Listing) -> None:
+    query = listing.query
+    say_moment(invocation, inventory, query.get("as_of"), query.get("registries", ()), listing.selectors)
 
 
 def _print_count(invocation: Invocation, inventory: Inventory, listing: Listing) -> None:
@@ -167,7 +180,7 @@ def _about_unknown(listing: Listing, unknown_count: int | None) -> list[str]:
 
 def _print_sum(invocation: Invocation, inventory: Inventory, listing: Listing) -> None:
     rows = [asdict(sizes) for sizes in inventory.sizes(*listing.selectors, **listing.query)]
-    say_age(invocation, inventory, listing.query.get("registries", ()))
+    _say_age(invocation, inventory, listing)
     columns = tuple(rows[0]) if rows else ()
     if invocation.output != Format.TABLE:
         invocation.printer.rows(rows, columns)
@@ -191,7 +204,9 @@ def _listing(noun: str, options: dict[str, Any]) -> Listing:
     query = {name: value for name, value in options.items() if value not in (None, (), False)}
     query["sort"] = _order(noun, sort, is_reverse=is_reverse)
     # All pages are asked for the same moment, or rows would move while they are read.
-    query["age_from"] = moment_of({"age_from": options["age_from"]})
+    if (moment := past_moment(options.get("as_of"))) is not None:
+        query["as_of"] = moment
+    query["age_from"] = moment_of({"age_from": options["age_from"], "as_of": moment})
     # Before a registry is read again for the sake of a question that cannot be understood.
     build_query(noun, (), query)  # type: ignore[arg-type]  # its keys are those of QueryArguments
     _chosen_columns(noun, rest["columns"])

@@ -19,6 +19,8 @@ _UNLIMITED_WIDTH: Final = 100_000
 _GAP: Final = 2
 # In the order in which they are left out where the terminal is too narrow.
 _EXPENDABLE: Final = (
+    "user_agent",
+    "address",
     "media_type",
     "config_media_type",
     "stored_all_bytes",
@@ -49,6 +51,9 @@ _HEADINGS: Final = {
     "newest_created_at": "newest",
     "crawled_at": "crawled",
     "first_seen_at": "first seen",
+    "pull_class": "class",
+    "event_count": "events",
+    "received_at": "received",
 }
 
 
@@ -166,10 +171,17 @@ def write_json_rows(rows: Iterable[Mapping[str, object]], columns: Sequence[str]
     sys.stdout.write("[]\n" if separator == "[" else "\n]\n")
 
 
-def write_csv_rows(rows: Iterable[Mapping[str, object]], columns: Sequence[str], file: IO[str] | None = None) -> int:
+def write_csv_rows(
+    rows: Iterable[Mapping[str, object]],
+    columns: Sequence[str],
+    file: IO[str] | None = None,
+    *,
+    with_header: bool = True,
+) -> int:
     """A header and one line per row (RFC 4180), safe to open in a spreadsheet; returns the number of rows."""
     writer = csv.writer(file or sys.stdout, lineterminator="\n")
-    writer.writerow(columns)
+    if with_header:
+        writer.writerow(columns)
     count = 0
     for row in rows:
         writer.writerow([csv_text(row.get(name)) for name in columns])

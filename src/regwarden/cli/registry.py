@@ -52,28 +52,82 @@ def list_(invocation: Invocation, **options: Any) -> int:
 @click.option("--client-key", metavar="FILE", help="Its key (PEM).")
 @click.option("--ca-bundle", metavar="FILE", help="Authorities to trust (PEM). [default: the system's]")
 @click.option("--token-host", "token_hosts", multiple=True, metavar="HOST", help="May issue tokens. Repeatable.")
+@click.option(
+    "--notifications",
+    "form",
+    type=click.Choice(["lean", "full", "none"]),
+    default="lean",
+    show_default=True,
+    help="Which block to print: without or with events of blobs.",
+)
+@click.option(
+    "--for",
+    "flavour",
+    type=click.Choice(["distribution", "gitlab"]),
+    default="distribution",
+    show_default=True,
+    help="Whose configuration the block is for.",
+)
+@click.option("--hook-url", metavar="URL", help="How the registry reaches the service. [default: server.public_url]")
 @pass_invocation
 def check(invocation: Invocation, registries: tuple[str, ...], **options: Any) -> int:
-    """Check that registries answer and accept the credentials, and say what they can do.
+    """Check that registries answer and accept the credentials, and that their notifications arrive.
 
-    Nothing is changed, and no pull event is left. Exit status: 0 all are well, 1 one is not.
+    Says what they can do, and prints what to paste into a registry's configuration so that it sends its events, with
+    its secret, which is made if there is none. The registry is not changed, and no pull event is left. Exit status:
+    0 all are well, 1 one is not.
 
-    Example: regwarden registry check https://registry.example.com
+    Examples:
+      regwarden registry check https://registry.example.com
+      regwarden registry check production --notifications full --hook-url https://regwarden.example.com
     """
     from regwarden.cli.crawl import configured_words
     from regwarden.cli.credentials import reach_arguments
+    from regwarden.cli.notifications import print_notifications
 
+    block = {"form": options.pop("form"), "flavour": options.pop("flavour")}
+    block["address"] = options.pop("hook_url") or ""
     with closing(invocation.inventory()) as inventory:
         words = registries or configured_words(inventory)
         arguments = reach_arguments(options)
         checks = [inventory.check(word, on_warning=invocation.warn, **arguments) for word in words]
+        reports = [inventory.notifications(one.registry, **block) for one in checks]
+        hosts = inventory.unknown_hosts()
     if invocation.output != Format.TABLE:
-        rows = [one.to_record() for one in checks]
+        rows = [
+            {**one.to_record(), "notifications": report.to_record(), "unknown_hosts": hosts}
+            for one, report in zip(checks, reports, strict=True)
+        ]
         invocation.printer.rows(rows, tuple(rows[0]))
     else:
-        for one in checks:
+        for one, report in zip(checks, reports, strict=True):
             _print_check(invocation, one)
+            print_notifications(invocation, report, hosts if one is checks[-1] else ())
     return 1 if any(one.error for one in checks) else 0
+
+
+@command.command()
+@click.argument("registry", metavar="NAME")
+@click.option("--rotate", is_flag=True, help="Make a new one; the one before it stays valid until the next time.")
+@pass_invocation
+def secret(invocation: Invocation, registry: str, *, rotate: bool) -> None:
+    """Print the secrets that authenticate the notifications of a configured registry, the newest first.
+
+    Two are valid at a time, so that a registry's configuration can be changed without losing events. One is made if
+    there is none.
+
+    Examples:
+      regwarden registry secret production
+      regwarden registry secret production --rotate
+    """
+    with closing(invocation.inventory()) as inventory:
+        found = inventory.registry_secrets(registry, rotate=rotate)
+    if invocation.output == Format.TABLE:
+        for one in found.secrets:
+            click.echo(escape_controls(one))
+        return
+    rows = [{"registry": found.registry, "secret": one, "source": found.source} for one in found.secrets]
+    invocation.printer.rows(rows, ("registry", "secret", "source"))
 
 
 def _print_check(invocation: Invocation, check: RegistryCheck) -> None:

@@ -27,7 +27,9 @@ def list_(invocation: Invocation, **options: Any) -> int:
     `disk_size`.
 
     Examples:
+      regwarden repository list --as-of 2026-11-03
       regwarden repository list --sort -exclusive_bytes --limit 20
+      regwarden repository list --sort -tag_count --limit 20
       regwarden repository list 'glob:team/**' --where 'tag_count > 50'
     """
     return run_list(invocation, "repository", options)

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from regwarden.cli.clocks import latest_clocks, print_pulls, recent_pulls, with_known_clocks
 from regwarden.cli.output import Format, Printer
 from regwarden.cli.values import counted, escape_controls
 from regwarden.core.fields import Noun, usual_fields
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from regwarden.library import Inventory, Row
+    from regwarden.library_pulls import PullArguments
     from regwarden.store.holders import ContentReport
     from regwarden.store.manifest_reports import LayerEntry, ManifestReport
 
@@ -32,7 +36,7 @@ def print_repository(printer: Printer, inventory: Inventory, found: Row) -> None
         rows = [_usual("tag", tag) for tag in tags]
         printer.record({**_usual("repository", found), "largest_tags": rows, "problems": problems})
         return
-    printer.facts(_usual("repository", found))
+    printer.facts(with_known_clocks(_usual("repository", found)))
     if tags:
         printer.heading("Largest tags")
         printer.table(tags, _TAG_COLUMNS)
@@ -41,14 +45,21 @@ def print_repository(printer: Printer, inventory: Inventory, found: Row) -> None
         printer.table([asdict(problem) for problem in problems], ("tag", "digest", "message", "code"))
 
 
-def print_tag(printer: Printer, inventory: Inventory, found: Row) -> None:
+def print_tag(printer: Printer, inventory: Inventory, found: Row, *, as_of: datetime | None = None) -> None:
     """A tag's facts and those of the manifest that it points to."""
-    content = inventory.find_content(found.digest, registry=found.registry) if found.digest else None
+    content = inventory.find_content(found.digest, registry=found.registry, as_of=as_of) if found.digest else None
     manifest = content.manifest if content else None
+    place: PullArguments = {
+        "registries": [found.registry],
+        "repositories": [found.repository],
+        "tags": [found.tag],
+    }
+    pulls = recent_pulls(inventory, as_of=as_of, place=place)
     if printer.format != Format.TABLE:
-        printer.record({**_usual("tag", found), "manifest": manifest})
+        printer.record({**_usual("tag", found), "manifest": manifest, "pulls": pulls})
         return
-    printer.facts(_usual("tag", found))
+    printer.facts(with_known_clocks(_usual("tag", found)))
+    print_pulls(printer, pulls)
     if manifest is not None:
         _print_parts(printer, manifest)
         _print_referrers(printer, manifest.referrers)
@@ -57,10 +68,23 @@ def print_tag(printer: Printer, inventory: Inventory, found: Row) -> None:
         _print_places(printer, content)
 
 
-def print_content(printer: Printer, found: ContentReport) -> None:
-    """What a digest is and who holds or needs it."""
+def print_content(
+    printer: Printer,
+    inventory: Inventory,
+    found: ContentReport,
+    *,
+    registries: Sequence[str] = (),
+    as_of: datetime | None = None,
+) -> None:
+    """What a digest is, who holds or needs it and, of a manifest, who pulls it."""
+    clocks: dict[str, Any] = {}
+    pulls: list[Row] = []
+    if found.manifest is not None:
+        selector = f"@{found.digest}"
+        clocks = latest_clocks(inventory.manifests(selector, registries=registries, as_of=as_of))
+        pulls = recent_pulls(inventory, selector, as_of=as_of, place={"registries": registries})
     if printer.format != Format.TABLE:
-        printer.record(asdict(found))
+        printer.record({**asdict(found), **clocks, **({"pulls": pulls} if found.manifest else {})})
         return
     facts = {
         "digest": found.digest,
@@ -74,7 +98,8 @@ def print_content(printer: Printer, found: ContentReport) -> None:
     printer.facts(facts)
     if found.manifest is not None:
         click.echo()
-        _print_manifest(printer, found.manifest)
+        _print_manifest(printer, found.manifest, clocks)
+        print_pulls(printer, pulls)
     printer.heading(
         f"Held or needed by {counted(found.use_count, 'place')} in "
         f"{counted(found.repository_count, 'repository', 'repositories')}"
@@ -85,7 +110,7 @@ def print_content(printer: Printer, found: ContentReport) -> None:
     _print_referrers(printer, found.referrers)
 
 
-def _print_manifest(printer: Printer, manifest: ManifestReport) -> None:
+def _print_manifest(printer: Printer, manifest: ManifestReport, clocks: Mapping[str, Any]) -> None:
     printer.facts(
         {
             "artifact_type": manifest.artifact_type,
@@ -94,6 +119,7 @@ def _print_manifest(printer: Printer, manifest: ManifestReport) -> None:
             "created_at": manifest.created_at,
             "logical_bytes": manifest.logical_bytes,
             "state": manifest.state,
+            **with_known_clocks(clocks),
         }
     )
     _print_parts(printer, manifest)

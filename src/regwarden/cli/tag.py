@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
-from regwarden.cli.listing import list_options, run_list
+from regwarden.cli.listing import NO_PAST_CRAWL, list_options, run_list
 from regwarden.cli.output import Format
 
 
@@ -31,6 +31,7 @@ def list_(invocation: Invocation, *, is_sum: bool, **options: Any) -> int:
     Examples:
       regwarden tag list team/app --sort -created
       regwarden tag list --where 'size > 500MiB' --where 'created > 90d' --output csv
+      regwarden tag list --where 'pulled > 90d' --where 'pushed > 30d'
       regwarden tag list --tag semver:^1.2 --count
       regwarden tag list 'glob:team/**' --where 'created > 90d' --sum
     """
@@ -39,23 +40,30 @@ def list_(invocation: Invocation, *, is_sum: bool, **options: Any) -> int:
 
 @command.command()
 @click.argument("reference")
+@click.option("--as-of", metavar="DATE", help="What it was at that moment; a date is its beginning, UTC.")
 @click.option("--refresh", "wants_refresh", is_flag=True, help="Crawl first.")
 @pass_invocation
-def show(invocation: Invocation, reference: str, *, wants_refresh: bool) -> int:
+def show(invocation: Invocation, reference: str, as_of: str | None, *, wants_refresh: bool) -> int:
     """Show one tag: what it points to, its platforms, layers, sizes and signatures.
 
     REFERENCE is [REGISTRY/]REPOSITORY:TAG.
 
-    Example: regwarden tag show team/app:1.0
+    Examples:
+      regwarden tag show team/app:1.0
+      regwarden tag show team/app:latest --as-of 2026-11-03
     """
-    from regwarden.cli.freshness import refresh, say_age
+    from regwarden.cli.freshness import refresh, say_moment
     from regwarden.cli.shown import print_tag
+    from regwarden.library_queries import past_moment
 
+    if wants_refresh and as_of is not None:
+        raise click.UsageError(NO_PAST_CRAWL)
+    moment = past_moment(as_of)
     with closing(invocation.inventory()) as inventory:
         status = refresh(invocation, inventory, selectors=(reference,)) if wants_refresh else 0
-        found = inventory.tag(reference)
-        say_age(invocation, inventory, [found.registry])
-        print_tag(invocation.printer, inventory, found)
+        found = inventory.tag(reference, as_of=moment)
+        say_moment(invocation, inventory, moment, [found.registry])
+        print_tag(invocation.printer, inventory, found, as_of=moment)
     return status
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from regwarden.cli.invocation import Invocation, RegwardenCommand, pass_invocation
+from regwarden.cli.listing import NO_PAST_CRAWL
 from regwarden.cli.output import Format, Printer
 from regwarden.cli.values import escape_controls
 
 if TYPE_CHECKING:
+    from regwarden.library import Inventory
     from regwarden.store.reports import UsageReport
 
 _REGISTRY_COLUMNS: Final = (
@@ -34,15 +36,32 @@ _REPOSITORY_COLUMNS: Final = (
     "shared_bytes",
     "attributed_bytes",
 )
+_GROWTH_COLUMNS: Final = (
+    "day",
+    "tag_count",
+    "tag_count_change",
+    "manifest_count",
+    "manifest_count_change",
+    "logical_bytes",
+    "logical_change_bytes",
+    "stored_bytes",
+    "stored_change_bytes",
+)
+_BAR_WIDTH: Final = 20
 _TAG_COLUMNS: Final = ("repository", "tag", "logical_bytes", "exclusive_bytes", "created_at")
 
 
 @click.command(cls=RegwardenCommand)
 @click.argument("registries", nargs=-1, metavar="[REGISTRY]…")
 @click.option("--top", type=click.IntRange(1, 1000), default=10, show_default=True, help="How many of the largest.")
+@click.option("--as-of", metavar="DATE", help="What there was at that moment; a date is its beginning, UTC.")
+@click.option("--growth", "is_growth", is_flag=True, help="How counts and sizes developed, a row for each day.")
+@click.option("--since", metavar="WHEN", help="With --growth: from a date, or an age as 90d, on.")
+@click.option("--by", type=click.Choice(["day", "week", "month"]), help="With --growth: a row for each. [default: day]")
+@click.option("--repository", metavar="NAME", help="With --growth: only of this repository.")
 @click.option("--refresh", "wants_refresh", is_flag=True, help="Crawl first.")
 @pass_invocation
-def command(invocation: Invocation, registries: tuple[str, ...], top: int, *, wants_refresh: bool) -> int:
+def command(invocation: Invocation, registries: tuple[str, ...], **options: Any) -> int:
     """Report what the registries hold and weigh, and the largest repositories and tags.
 
       logical     what pulling every tag would transfer: shared content counts once per tag
@@ -50,16 +69,61 @@ def command(invocation: Invocation, registries: tuple[str, ...], top: int, *, wa
       exclusive   the part that nothing else needs: what deleting it would free
       attributed  a fair share: content of several repositories is split among them
 
-    Example: regwarden usage --top 20
-    """
-    from regwarden.cli.freshness import refresh, require_registries, say_age
+    Days on which nothing was computed have no row in --growth: a crawl and the service's upkeep do that.
 
+    Examples:
+      regwarden usage --top 20
+      regwarden usage --as-of 2026-11-03
+      regwarden usage --growth --since 1y --by month
+    """
+    from regwarden.cli.freshness import refresh, require_registries, say_moment
+    from regwarden.library_queries import past_moment
+
+    _check(options)
+    moment = past_moment(options["as_of"])
     with closing(invocation.inventory()) as inventory:
-        status = refresh(invocation, inventory, registries) if wants_refresh else 0
+        status = refresh(invocation, inventory, registries) if options["wants_refresh"] else 0
         require_registries(inventory, registries)
-        say_age(invocation, inventory, registries)
-        print_usage(invocation.printer, inventory.usage(*registries, top=top))
+        if options["is_growth"]:
+            _print_growth(invocation, inventory, registries, options)
+        else:
+            report = inventory.usage(*registries, top=options["top"], as_of=moment)
+            say_moment(invocation, inventory, moment, registries)
+            print_usage(invocation.printer, report)
     return status
+
+
+def _check(options: dict[str, Any]) -> None:
+    if options["is_growth"] and options["as_of"] is not None:
+        raise click.UsageError("--growth and --as-of exclude each other")
+    if options["wants_refresh"] and options["as_of"] is not None:
+        raise click.UsageError(NO_PAST_CRAWL)
+    given = [f"--{name}" for name in ("since", "by", "repository") if options[name] is not None]
+    if given and not options["is_growth"]:
+        raise click.UsageError(f"{given[0]} needs --growth")
+
+
+def _print_growth(
+    invocation: Invocation, inventory: Inventory, registries: tuple[str, ...], options: dict[str, Any]
+) -> None:
+    repository, by = options["repository"], options["by"] or "day"
+    rows = inventory.growth(*registries, repository=repository, since=options["since"], by=by)
+    if invocation.output != Format.TABLE:
+        columns = ("registry", *(("repository",) if repository is not None else ()), *_GROWTH_COLUMNS)
+        invocation.printer.rows(rows, columns)
+        return
+    has_several = len({row.registry for row in rows}) > 1
+    largest = {row.registry: max(one.stored_bytes or 0 for one in rows if one.registry == row.registry) for row in rows}
+    shown = [dict(row) | {"": _bar(row.stored_bytes, largest[row.registry])} for row in rows]
+    invocation.printer.rows(shown, (*(("registry",) if has_several else ()), *_GROWTH_COLUMNS, ""))
+    if not rows:
+        first = inventory.growth(*registries, repository=repository)
+        begins = f"; figures begin on {min(row.day for row in first)}" if first else ""
+        invocation.printer.talk(f"there are no figures of that time{begins}. They are made whenever a crawl has ended.")
+
+
+def _bar(stored_bytes: int | None, largest: int) -> str:
+    return "#" * round(_BAR_WIDTH * (stored_bytes or 0) / largest) if largest else ""
 
 
 def print_usage(printer: Printer, report: UsageReport) -> None:

@@ -101,16 +101,30 @@ class Condition:
     operator: Operator
     values: tuple[Value, ...] = ()
 
-    def evaluate(self, value: FieldValue | None, now: datetime) -> bool | None:
+    def evaluate(self, value: FieldValue | None, now: datetime, *, before: datetime | None = None) -> bool | None:
         """Whether ``value`` of the field fulfils this; ``None`` (unknown) where there is no value.
 
-        ``now`` is aware; ages are counted from it.
+        ``now`` is aware; ages are counted from it. ``before`` says of a time that has no value that, if there is one,
+        it is earlier than this (never is earlier than everything): that may be enough to decide.
         """
         if self.operator in (Operator.UNKNOWN, Operator.KNOWN):
             return (value is None) == (self.operator is Operator.UNKNOWN)
+        bounded = self.bounds(now)
         if value is None:
-            return None
-        return _compare(self.bounds(now), value)
+            earliest = bounded.earliest
+            is_decided = earliest is not None and before is not None and before <= earliest
+            return bounded.is_met_before if is_decided else None
+        return _compare(bounded, value)
+
+    @property
+    def earliest(self) -> datetime | None:
+        """The earliest moment that something is compared with; ``None`` if it is not compared with moments."""
+        return min((value for value in self.values if isinstance(value, datetime)), default=None)
+
+    @property
+    def is_met_before(self) -> bool:
+        """Whether a time before ``earliest`` fulfils this comparison with moments."""
+        return self.operator in (Operator.LESS, Operator.LESS_OR_EQUAL, Operator.NOT_EQUAL)
 
     def bounds(self, now: datetime) -> Condition:
         """The same comparison with moments instead of ages: younger than 30 days is after ``now`` minus 30 days."""

@@ -80,18 +80,23 @@ def _all_fields() -> dict[str, Field]:
         ("disk_bytes", size, "On disk", "Layers counted at their first tag only (gitlab-registry-usage: disk_size)."),
         ("total_size", size, "Total size", "Layers as listed, repeated ones repeated (GitLab's total_size)."),
         ("crawled_at", time, "Crawled", "When the last crawl ended."),
+        ("next_crawl_at", time, "Next crawl", "When the service is to crawl it; null for never and without settings."),
         ("sized_at", time, "Sized", "When the snapshot figures were computed."),
         ("created_at", time, "Created", "When the image was built, by its config; an index takes its newest child's."),
         ("newest_created_at", time, "Newest", "When the newest of its images was built."),
         ("first_seen_at", time, "First seen", "When it was first observed."),
         ("seen_at", time, "Seen", "When it was last observed."),
         ("tagged_at", time, "Tagged", "Since when the tag points there, at the latest."),
-        ("pushed_at", time, "Pushed", "When the manifest was pushed to the repository; unknown without events."),
-        ("pulled_at", time, "Pulled", "When the manifest was last pulled; unknown without events."),
+        ("pushed_at", time, "Pushed", "When it was pushed to the repository; unknown without events."),
+        ("pulled_at", time, "Pulled", "When it was last used: fetched or checked by a class that counts as use."),
+        ("fetched_at", time, "Fetched", "When it was last downloaded (GET), whoever asked."),
+        ("checked_at", time, "Checked", "When it was last asked for without downloading (HEAD), whoever asked."),
+        ("pulls_known_since", time, "Known since", "Since when pulls are known; null before the first notification."),
         ("verified_at", time, "Verified", "When its existence was last proven."),
         ("untagged_since", time, "Untagged", "Since when no tag points to it; unknown for one that is tagged."),
         ("deleted_at", time, "Deleted", "When it was found to be gone."),
         ("is_index", boolean, "Index", "Whether it lists manifests (multi-arch) rather than layers."),
+        ("is_orphaned", boolean, "Orphaned", "Whether no manifest of the repository names it; unknown if unread."),
     )
     return {name: Field(name, kind, title, sentence) for name, kind, title, sentence in rows}
 
@@ -115,12 +120,12 @@ def _choose(names: str, *, graph: str = "", state: str = "", extra: str = "") ->
 
 REGISTRY_FIELDS: Final = _choose(
     "registry url kind repository_count tag_count manifest_count logical_bytes stored_bytes stored_all_bytes"
-    " layer_bytes disk_bytes crawled_at crawl_state sized_at problem_count"
+    " layer_bytes disk_bytes crawled_at crawl_state next_crawl_at sized_at problem_count"
 )
 REPOSITORY_FIELDS: Final = _choose(
     "registry repository tag_count manifest_count logical_bytes stored_bytes stored_all_bytes exclusive_bytes"
     " shared_bytes attributed_bytes layer_bytes disk_bytes state problem_count first_seen_at seen_at"
-    " newest_created_at",
+    " newest_created_at pulled_at pulls_known_since",
     extra=f"{_OTHER_AGES} age_days",
     graph="exclusive_bytes shared_bytes attributed_bytes disk_bytes",
     state="What the last crawl read: complete, partial, denied, failed or untagged.",
@@ -128,7 +133,8 @@ REPOSITORY_FIELDS: Final = _choose(
 TAG_FIELDS: Final = _choose(
     "registry repository tag digest media_type artifact_type platforms logical_bytes stored_bytes exclusive_bytes"
     " shared_bytes layer_bytes disk_bytes revision short_revision total_size location created_at age_days"
-    " first_seen_at tagged_at pushed_at pulled_at seen_at verified_at state is_index layer_count",
+    " first_seen_at tagged_at pushed_at pulled_at fetched_at checked_at pulls_known_since seen_at verified_at state"
+    " is_index layer_count",
     extra=_OTHER_AGES,
     graph="exclusive_bytes shared_bytes disk_bytes",
     state="ok, dangling (its manifest is missing) or unreadable.",
@@ -136,12 +142,13 @@ TAG_FIELDS: Final = _choose(
 MANIFEST_FIELDS: Final = _choose(
     "registry repository digest media_type artifact_type config_media_type platform size_bytes logical_bytes"
     " exclusive_bytes total_size revision short_revision subject created_at tags tag_count first_seen_at pushed_at"
-    " untagged_since is_index layer_count",
+    " pulled_at fetched_at checked_at pulls_known_since untagged_since is_index layer_count",
     extra=f"{_OTHER_AGES} age_days",
     graph="exclusive_bytes",
 )
 BLOB_FIELDS: Final = _choose(
-    "registry repository digest media_type size_bytes state verified_at deleted_at",
+    "registry repository digest media_type size_bytes state is_orphaned first_seen_at pushed_at pulled_at verified_at"
+    " deleted_at",
     state="present, missing or unverified.",
 )
 FIELDS: Final[Mapping[Noun, Mapping[str, Field]]] = MappingProxyType(
@@ -162,6 +169,8 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "age": ("created_at", "newest_created_at"),
         "pushed": ("pushed_at",),
         "pulled": ("pulled_at",),
+        "fetched": ("fetched_at",),
+        "checked": ("checked_at",),
         "tagged": ("tagged_at",),
         "seen": ("seen_at",),
         "crawled": ("crawled_at",),

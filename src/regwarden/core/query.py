@@ -16,6 +16,7 @@ class Query:
 
     Of ``selectors``, ``registries`` (names), ``repositories`` and ``tags`` any one may match, and none of the
     excluding patterns. ``include_unknown`` takes in what a condition cannot decide because the value is unknown.
+    ``is_lacking_blobs`` chooses manifests that need a blob which is known to be missing.
     ``sort`` is applied in its order; ``limit`` is a number of rows, ``cursor`` what the previous page gave out.
     """
 
@@ -28,6 +29,7 @@ class Query:
     exclude_tags: tuple[Pattern, ...] = ()
     conditions: tuple[Condition, ...] = ()
     include_unknown: bool = False
+    is_lacking_blobs: bool = False
     sort: tuple[Sort, ...] = ()
     limit: int | None = None
     cursor: str | None = None

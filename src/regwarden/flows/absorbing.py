@@ -5,10 +5,12 @@ Works level by level, so that each level costs one look into the inventory and o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from regwarden.core.coverage import Problem
 from regwarden.core.oci import media_types
@@ -23,7 +25,9 @@ from regwarden.core.oci.digests import Digest
 from regwarden.core.oci.manifests import Manifest, UnsupportedManifest, parse_manifest
 from regwarden.core.text import printable
 from regwarden.errors import InputError, RegistryError, RegistryMissing
-from regwarden.registries.api import FetchedManifest
+from regwarden.flows.concurrency import each
+from regwarden.registries.api import Connector, FetchedManifest
+from regwarden.store.chunks import chunked
 from regwarden.store.contents import (
     UNREAD_CONFIG_STATES,
     KnownManifest,
@@ -33,12 +37,33 @@ from regwarden.store.contents import (
     load_payloads,
     save_contents,
 )
+from regwarden.store.database import Database
 
 if TYPE_CHECKING:
-    from regwarden.flows.reading import Findings, ReadingContext
+    from regwarden.flows.reading import Findings
 
 MAX_DEPTH: Final = 8
 MAX_CACHED_CONFIGS: Final = 5_000
+WRITTEN_MANIFEST_COUNT: Final = 100
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsorbingContext:
+    """Where manifests come from and go to. ``slots`` bounds the requests that are prepared at once."""
+
+    connector: Connector
+    database: Database
+    with_configs: bool
+    slots: asyncio.Semaphore
+    configs: dict[Digest, ConfigFacts]
+    on_manifest: Callable[[], None]
+
+    async def each(self, work: Callable[[T], Awaitable[R]], values: Iterable[T]) -> list[R]:
+        """``work`` for every value, as many at once as there are slots; results in the order of the values."""
+        return await each(work, values, self.slots)
 
 
 @dataclass(slots=True)
@@ -76,7 +101,7 @@ class Absorber:
     crawl; ``tried_configs`` are those whose config has been asked for by this reading, or failed in it.
     """
 
-    def __init__(self, context: ReadingContext, repository: str, findings: Findings) -> None:
+    def __init__(self, context: AbsorbingContext, repository: str, findings: Findings) -> None:
         self._context = context
         self._repository = repository
         self._findings = findings
@@ -86,8 +111,8 @@ class Absorber:
         self.unread_configs: set[Digest] = set()
         self.tried_configs: set[Digest] = set()
 
-    async def absorb(self, fetched: Mapping[Digest, FetchedManifest]) -> None:
-        """Keep fetched manifests and all that they lead to. Each exists in this repository."""
+    async def absorb(self, fetched: Mapping[Digest, FetchedManifest | None]) -> None:
+        """Keep fetched manifests and all that they lead to. Each exists in this repository; ``None`` is known."""
         await self._follow(fetched)
 
     async def absorb_children(self, digests: Iterable[Digest]) -> None:
@@ -223,12 +248,13 @@ class Absorber:
         for draft in reversed(list(drafts.values())):
             if draft.manifest is not None and draft.manifest.is_index:
                 self._inherit(draft, draft.manifest, drafts)
-        contents = [draft.content() for draft in drafts.values()]
-        conflicts = await self._context.database.write(lambda connection: save_contents(connection, contents))
-        for conflict in conflicts:
-            self._findings.problems.append(
-                Problem(self._repository, "", conflict.digest, conflict.code, conflict.message)
-            )
+        # In short write units, what is listed before what lists it: a crawl may be killed between two of them.
+        for contents in chunked([draft.content() for draft in reversed(list(drafts.values()))], WRITTEN_MANIFEST_COUNT):
+            conflicts = await self._context.database.write(partial(save_contents, contents=contents))
+            for conflict in conflicts:
+                self._findings.problems.append(
+                    Problem(self._repository, "", conflict.digest, conflict.code, conflict.message)
+                )
 
     async def _read_config(self, draft: _Draft) -> None:
         config = draft.manifest.config if draft.manifest is not None else None

@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import msgspec
 
 from regwarden.core.coverage import Certificate, Problem, suspicions
+from regwarden.core.drift import crawl_margin
 from regwarden.core.patterns import Pattern
 from regwarden.core.text import printable
 from regwarden.errors import InputError, RegistryDenied, RegistryError
@@ -29,19 +30,21 @@ from regwarden.store.crawls import (
     BegunCrawl,
     NewCrawl,
     begin_crawl,
+    drop_old_checkpoints,
     finish_crawl,
     forget_unread_registry,
     known_repositories,
     load_disappearance,
     load_totals,
     mark_repository_vanished,
-    refresh_statistics,
     save_capabilities,
     save_unread_repository,
-    settle_vanished,
 )
-from regwarden.store.inventory import publish_repository
+from regwarden.store.drifts import withdraw_missed_deletes
 from regwarden.store.problems import load_first_problems
+from regwarden.store.publishing import publish
+from regwarden.store.settling import settle_vanished
+from regwarden.store.statistics import refresh_statistics
 
 REPORTED_PROBLEM_COUNT: Final = 100
 REPORTED_DOUBT_COUNT: Final = 20
@@ -170,10 +173,8 @@ async def crawl(
         was_suspicious = await _settle(run)
         run.show(phase="sizes")
         await materialise_sizes(services.database, begun.registry_id, services.now())
-        await services.database.write(refresh_statistics)
-        await services.database.write(
-            lambda connection: note_missing_blobs(connection, begun.registry_id, begun.started_at)
-        )
+        await refresh_statistics(services.database)
+        await note_missing_blobs(services.database, begun.registry_id, begun.started_at)
         certificate = await _certify(run, listing, _spent(before, connector.traffic))
         is_whole = _is_complete(certificate) and not was_suspicious and not run.lacks_named
         state = "complete" if is_whole else "partial"
@@ -201,13 +202,11 @@ async def _begin(services: Services, target: RegistryTarget, options: CrawlOptio
             "endpoint": target.endpoint_fingerprint,
         }
     ).decode()
-    return await services.database.write(
-        lambda connection: begin_crawl(
-            connection,
-            NewCrawl(target.name, target.url, target.kind, target.endpoint_fingerprint, options=scope),
-            at=services.now(),
-        )
-    )
+    new = NewCrawl(target.name, target.url, target.kind, target.endpoint_fingerprint, options=scope)
+    begun = await services.database.write(lambda connection: begin_crawl(connection, new, at=services.now()))
+    while not await services.database.write(lambda connection: drop_old_checkpoints(connection, begun.registry_id)):
+        pass
+    return begun
 
 
 async def _learn_capabilities(run: _Run) -> bool:
@@ -287,7 +286,7 @@ async def _read_one(run: _Run, listing: Listing, context: ReadingContext, positi
 
 async def _publish(run: _Run, outcome: Outcome) -> None:
     reading = outcome.reading
-    published = await run.services.database.write(lambda connection: publish_repository(connection, reading))
+    published = await publish(run.services.database, reading, run.services.now)
     run.count("new_tag_count", published.new_tag_count)
     run.count("moved_tag_count", published.moved_tag_count)
     run.problem_count += len(reading.problems)
@@ -315,16 +314,17 @@ async def _check_blobs(run: _Run) -> None:
 
 async def _settle(run: _Run) -> bool:
     """Mark what vanished as gone, unless that would be suspiciously much. Returns whether it was."""
-    database, begun, at = run.services.database, run.begun, run.services.now()
+    database, begun = run.services.database, run.begun
     disappearance = await database.read(lambda connection: load_disappearance(connection, begun))
     reasons = suspicions(disappearance)
     if reasons and not run.options.accept_disappearance:
         # The marks stay until the crawl ends, so that one that is killed before is suspicious again when continued.
         run.doubts[:0] = (f"{reason}; nothing was marked as gone (--accept-disappearance does)" for reason in reasons)
+        await database.write(lambda connection: withdraw_missed_deletes(connection, begun.crawl_id))
         return True
-    run.count("gone_tag_count", disappearance.gone_tag_count)
-    run.count("gone_repository_count", disappearance.gone_repository_count)
-    await database.write(lambda connection: settle_vanished(connection, begun, at))
+    settled = await settle_vanished(database, begun, crawl_margin(run.connector.traffic.clock_skew))
+    run.count("gone_tag_count", settled.tag_count)
+    run.count("gone_repository_count", settled.repository_count)
     return False
 
 

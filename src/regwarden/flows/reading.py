@@ -5,22 +5,19 @@ Asks only for what the inventory does not have, and never takes an error for an 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 from regwarden.core.coverage import CONFIG_PROBLEMS, LASTING_PROBLEMS, Problem
-from regwarden.core.oci.configs import ConfigFacts
+from regwarden.core.drift import crawl_margin
 from regwarden.core.oci.digests import Digest
 from regwarden.core.text import printable
 from regwarden.errors import RegistryError, RegistryMissing
-from regwarden.flows.absorbing import Absorber
-from regwarden.flows.concurrency import each
-from regwarden.registries.api import Connector, FetchedManifest, ListsReferrers, TagListing, Unchanged
+from regwarden.flows.absorbing import Absorber, AbsorbingContext
+from regwarden.registries.api import FetchedManifest, ListsReferrers, TagListing, Unchanged
 from regwarden.store.chunks import chunked
-from regwarden.store.database import Database
 from regwarden.store.inventory import RepositoryReading, TagReading, ensure_repository, save_checkpoint
 from regwarden.store.known import KnownRepository, KnownTag, load_existing_manifests, load_repository
 
@@ -29,9 +26,6 @@ RETRY_LASTING_AFTER: Final = timedelta(hours=24)
 REFERRER_ROTATION: Final = 4
 MAX_REFERRER_DEPTH: Final = 4
 PROBED_MANIFEST_COUNT: Final = 5
-
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(slots=True)
@@ -53,26 +47,16 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadingContext:
-    """What all readings of one crawl share. ``slots`` bounds the requests that are prepared at once."""
+class ReadingContext(AbsorbingContext):
+    """What all readings of one crawl share."""
 
-    connector: Connector
-    database: Database
     now: Callable[[], datetime]
     registry_id: int
     crawl_id: int
     started_at: datetime
-    with_configs: bool
     verify: bool
     with_referrers: bool
-    slots: asyncio.Semaphore
-    configs: dict[Digest, ConfigFacts]
     on_tags: Callable[[int, int], None]  # tags newly listed, tags newly read
-    on_manifest: Callable[[], None]
-
-    async def each(self, work: Callable[[T], Awaitable[R]], values: Iterable[T]) -> list[R]:
-        """``work`` for every value, as many at once as there are slots; results in the order of the values."""
-        return await each(work, values, self.slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +102,7 @@ async def read_repository(context: ReadingContext, name: str, position: int) -> 
         problems=tuple(dict.fromkeys(findings.problems)),
         examined=frozenset(str(digest) for digest in findings.examined),
         is_verified=context.verify,
+        margin=crawl_margin(context.connector.traffic.clock_skew),
     )
     doubts = (*findings.doubts, *((f"{name}: {listing.doubt}",) if listing.doubt else ()))
     return Outcome(reading, known, doubts)
@@ -196,7 +181,7 @@ class _Reader:
             self._note(tag, TagReading(checkpoint, "ok", self._context.started_at, is_verified=True))
             return None
         known = self._known.tags.get(tag)
-        digest = known.digest if known is not None else None
+        digest = known.digest if known is not None and not known.is_unread else None
         try:
             if self._context.verify and known is not None and digest is not None:
                 head = await self._context.connector.head_manifest(self._name, tag)
@@ -224,7 +209,8 @@ class _Reader:
     async def _confirm_tag(self, tag: str) -> FetchedManifest | None:
         at, known = self._context.now(), self._known.tags[tag]
         try:
-            answer = await self._context.connector.fetch_manifest(self._name, tag, known=known.digest)
+            digest = None if known.is_unread else known.digest
+            answer = await self._context.connector.fetch_manifest(self._name, tag, known=digest)
         except RegistryMissing:
             self._findings.vanished.append(tag)
             return None

@@ -33,9 +33,12 @@ class DatabaseAddress:
 def parse_database_address(text: str) -> DatabaseAddress:
     """Understand a SQLite or PostgreSQL URL, ``:memory:``, or a libpq string such as ``host=db dbname=regwarden``.
 
+    A pair of double quotes around it is dropped: regstat's documented connection string had them.
     Raises InputError; its message never repeats the text, which may hold a password.
     """
     text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1].strip()
     if text in (MEMORY, "sqlite://", "sqlite:///:memory:"):
         return DatabaseAddress("sqlite", f"sqlite:///{MEMORY}")
     if text.startswith("sqlite:///"):
@@ -44,6 +47,16 @@ def parse_database_address(text: str) -> DatabaseAddress:
         return _parse_conninfo(text)
     message = "the database address is neither a SQLite nor a PostgreSQL one"
     raise InputError(message, hint=_HINT, code="bad-database-address")
+
+
+def without_password(address: DatabaseAddress) -> tuple[str, bool]:
+    """A PostgreSQL address as a libpq string that may stand in a file, and whether a password was left out."""
+    from psycopg.conninfo import make_conninfo  # noqa: PLC0415 -- slow to import, and SQLite does not need it
+
+    kept = {name: value for name, value in address.parameters.items() if name not in ("password", "sslpassword")}
+    usual = ("host", "hostaddr", "port", "user", "dbname")
+    ordered = {name: kept[name] for name in (*usual, *kept) if name in kept}
+    return make_conninfo(**ordered), len(kept) < len(address.parameters)
 
 
 def _parse_file(path: str) -> DatabaseAddress:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 from sqlalchemy import delete, func, select, update
@@ -13,6 +15,7 @@ from sqlalchemy.engine import Connection
 from regwarden.core.oci.digests import Digest
 from regwarden.store.bulk import bulk_upsert
 from regwarden.store.chunks import chunked
+from regwarden.store.database import Database
 from regwarden.store.schema import (
     blobs,
     crawl_problems,
@@ -103,11 +106,39 @@ def forget_unneeded(connection: Connection, pairs: Iterable[tuple[int, int]]) ->
         )
 
 
-def note_missing_blobs(connection: Connection, registry_id: int, at: datetime) -> None:
+@dataclass(frozen=True, slots=True)
+class _MissingBlobs:
+    """What the problems say of missing blobs, beside what is known: rows to add, ids to remove, ids to confirm."""
+
+    new: list[dict[str, Any]]
+    ended_ids: list[int]
+    lasting_ids: list[int]
+    repository_ids: list[int]
+
+
+async def note_missing_blobs(database: Database, registry_id: int, at: datetime) -> None:
     """Let every blob that is known to be missing be a problem of its repository, whatever the last crawl asked for."""
-    missing_blob = crawl_problems.c.registry_id == registry_id, crawl_problems.c.code == MISSING_BLOB
-    noted = set(connection.execute(select(crawl_problems.c.repository_id).where(*missing_blob)).scalars())
-    connection.execute(delete(crawl_problems).where(*missing_blob))
+    found = await database.read(lambda connection: _compare_missing(connection, registry_id, to_micros(at)))
+    for ids in chunked(found.ended_ids):
+        await database.write(partial(_end_problems, ids=ids))
+    for rows in chunked(found.new):
+        await database.write(partial(bulk_upsert, table=crawl_problems, rows=rows))
+    for ids in chunked(found.lasting_ids):
+        await database.write(partial(_confirm_problems, ids=ids, moment=to_micros(at)))
+    for ids in chunked(found.repository_ids):
+        await database.write(partial(_count_problems, repository_ids=ids))
+
+
+def _compare_missing(connection: Connection, registry_id: int, moment: int) -> _MissingBlobs:
+    columns = crawl_problems.c
+    noted = {
+        (row.repository_id, bytes(row.digest)): row.id
+        for row in connection.execute(
+            select(columns.id, columns.repository_id, columns.digest).where(
+                columns.registry_id == registry_id, columns.code == MISSING_BLOB
+            )
+        )
+    }
     rows = connection.execute(
         select(repository_blobs.c.repository_id, repository_blobs.c.deleted_at, repository_blobs.c.verified_at)
         .add_columns(blobs.c.digest)
@@ -117,26 +148,42 @@ def note_missing_blobs(connection: Connection, registry_id: int, at: datetime) -
             repositories.c.deleted_at.is_(None),
             repository_blobs.c.deleted_at.is_not(None),
         )
-    ).all()
-    bulk_upsert(
-        connection,
-        crawl_problems,
-        [
-            {
-                "registry_id": registry_id,
-                "repository_id": row.repository_id,
-                "tag": "",
-                "digest": bytes(row.digest),
-                "code": MISSING_BLOB,
-                "message": "manifests need this blob, but it is not there",
-                "first_seen_at": row.deleted_at,
-                "seen_at": to_micros(at),
-                "tried_at": row.verified_at or row.deleted_at,
-            }
-            for row in rows
-        ],
     )
+    missing = {(row.repository_id, bytes(row.digest)): row for row in rows}
+    new = [
+        {
+            "registry_id": registry_id,
+            "repository_id": row.repository_id,
+            "tag": "",
+            "digest": digest,
+            "code": MISSING_BLOB,
+            "message": "manifests need this blob, but it is not there",
+            "first_seen_at": row.deleted_at,
+            "seen_at": moment,
+            "tried_at": row.verified_at or row.deleted_at,
+        }
+        for (_, digest), row in missing.items()
+        if (row.repository_id, digest) not in noted
+    ]
+    ended = [key for key in noted if key not in missing]
+    changed = {row["repository_id"] for row in new} | {repository_id for repository_id, _ in ended}
+    return _MissingBlobs(
+        new,
+        [noted[key] for key in ended],
+        [row_id for key, row_id in noted.items() if key in missing],
+        sorted(changed | {repository_id for repository_id, _ in missing}),
+    )
+
+
+def _end_problems(connection: Connection, *, ids: Sequence[int]) -> None:
+    connection.execute(delete(crawl_problems).where(crawl_problems.c.id.in_(ids)))
+
+
+def _confirm_problems(connection: Connection, *, ids: Sequence[int], moment: int) -> None:
+    connection.execute(update(crawl_problems).where(crawl_problems.c.id.in_(ids)).values(seen_at=moment))
+
+
+def _count_problems(connection: Connection, *, repository_ids: Sequence[int]) -> None:
     of_repository = crawl_problems.c.repository_id == repositories.c.id
     count = select(func.count()).select_from(crawl_problems).where(of_repository).scalar_subquery()
-    for chunk in chunked(sorted({row.repository_id for row in rows} | noted)):
-        connection.execute(update(repositories).where(repositories.c.id.in_(chunk)).values(problem_count=count))
+    connection.execute(update(repositories).where(repositories.c.id.in_(repository_ids)).values(problem_count=count))

@@ -7,6 +7,7 @@ built once per table, columns and dialect.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -26,6 +27,15 @@ _ARRAY_TYPES: Final = (
     (LargeBinary, "bytea[]"),
     (Text, "text[]"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """How two rows with one key become one: of which columns the greatest or least value is kept, which are added."""
+
+    greatest: tuple[str, ...] = ()
+    least: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
 
 
 def excluded(column: Column[Any]) -> ColumnElement[Any]:
@@ -52,11 +62,52 @@ def bulk_upsert(
     """
     if not rows:
         return
-    columns = tuple(rows[0])
     keys = tuple(conflict) if conflict is not None else tuple(column.name for column in table.primary_key)
     if update:
         rows = _last_of_each(rows, keys)
-    action = _action_sql(connection.dialect, update, where)
+    _write(connection, table, rows, keys, _action_sql(connection.dialect, update, where))
+
+
+def bulk_join(
+    connection: Connection,
+    table: Table,
+    rows: Sequence[Row],
+    join: Join,
+    *,
+    conflict: Sequence[str] | None = None,
+) -> None:
+    """Insert ``rows``; where a row with the same ``conflict`` columns exists, join both, whatever their order.
+
+    Where the greatest or least value is kept, that is one that is not NULL, if there is one. Columns that ``join`` does
+    not name keep what they have. No two of ``rows`` have the same key.
+    """
+    if not rows:
+        return
+    keys = tuple(conflict) if conflict is not None else tuple(column.name for column in table.primary_key)
+    ordered = sorted(rows, key=lambda row: tuple(row[key] for key in keys))
+    _write(connection, table, ordered, keys, _join_sql(table, connection.dialect.name, join))
+
+
+def bulk_insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert ``rows``, which all have the same keys, column names; the table gives the others their defaults."""
+    if rows:
+        _write(connection, table, rows, (), "")
+
+
+def _join_sql(table: Table, dialect: str, join: Join) -> str:
+    is_sqlite = dialect == "sqlite"
+    changes = [f'"{name}" = "{table.name}"."{name}" + excluded."{name}"' for name in join.added]
+    for names, sqlite_function, function in ((join.greatest, "max", "greatest"), (join.least, "min", "least")):
+        for name in names:
+            old, new = f'"{table.name}"."{name}"', f'excluded."{name}"'
+            # Of two arguments SQLite's functions take NULL, PostgreSQL's the other one.
+            both = f"{sqlite_function}(coalesce({old}, {new}), coalesce({new}, {old}))"
+            changes.append(f'"{name}" = {both if is_sqlite else f"{function}({old}, {new})"}')
+    return f"DO UPDATE SET {', '.join(changes)}" if changes else "DO NOTHING"
+
+
+def _write(connection: Connection, table: Table, rows: Sequence[Row], keys: tuple[str, ...], action: str) -> None:
+    columns = tuple(rows[0])
     sql = _upsert_sql(table, columns, keys, action, connection.dialect.name)
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(sql, _as_tuples(rows, columns))
@@ -133,7 +184,8 @@ def _upsert_sql(table: Table, columns: tuple[str, ...], keys: tuple[str, ...], a
         arrays = ", ".join(f"%b::{_array_type(table.c[column])}" for column in columns)
         source = f"SELECT * FROM unnest({arrays})"  # noqa: S608 -- only types, never values
     target = ", ".join(f'"{key}"' for key in keys)
-    return f'INSERT INTO "{table.name}" ({names}) {source} ON CONFLICT ({target}) {action}'
+    conflict = f" ON CONFLICT ({target}) {action}" if action else ""
+    return f'INSERT INTO "{table.name}" ({names}) {source}{conflict}'
 
 
 @lru_cache(maxsize=256)

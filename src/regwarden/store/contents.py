@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 
 from regwarden.core.coverage import Problem
 from regwarden.core.graph import MAX_SUM_BYTES
+from regwarden.core.oci import media_types
 from regwarden.core.oci.configs import ConfigFacts
 from regwarden.core.oci.digests import Digest
 from regwarden.core.oci.manifests import Manifest
@@ -111,13 +112,6 @@ def save_contents(connection: Connection, contents: Sequence[ManifestContent]) -
     parsed = [content.manifest for content in contents if content.manifest is not None]
     blob_ids, problems = _save_blobs(connection, parsed)
     own = {content.digest for content in contents}
-    unread = {child.digest: child for manifest in parsed for child in manifest.children if child.digest not in own}
-    bulk_upsert(
-        connection,
-        manifests,
-        [_unread_row(child.digest, child.media_type, child.size_bytes) for child in unread.values()],
-        conflict=("digest",),
-    )
     rows = [_manifest_row(content, blob_ids) for content in contents]
     bulk_upsert(
         connection,
@@ -126,7 +120,31 @@ def save_contents(connection: Connection, contents: Sequence[ManifestContent]) -
         update=[name for name in rows[0] if name != "digest"],
         conflict=("digest",),
     )
-    ids = bulk_ids(connection, manifests, "digest", [digest.to_bytes() for digest in (*own, *unread)])
+    _save_children(connection, parsed, own=own)
+    return problems
+
+
+def save_outline(connection: Connection, outlines: Sequence[Manifest]) -> tuple[tuple[Manifest, dict[str, Any]], ...]:
+    """Keep the blobs and children of manifests whose bytes are not known. Returns the columns that follow from them."""
+    blob_ids, _ = _save_blobs(connection, outlines)
+    _save_children(connection, outlines, own=())
+    return tuple((outline, _content_columns(outline, blob_ids)) for outline in outlines)
+
+
+def _save_children(connection: Connection, parsed: Sequence[Manifest], *, own: Collection[Digest]) -> None:
+    """Keep which manifests list which others; what is not among ``own`` is added as unread."""
+    unread = {child.digest: child for manifest in parsed for child in manifest.children if child.digest not in own}
+    bulk_upsert(
+        connection,
+        manifests,
+        [_unread_row(child.digest, child.media_type, child.size_bytes) for child in unread.values()],
+        conflict=("digest",),
+    )
+    parents = {manifest.digest for manifest in parsed if manifest.children}
+    if not parents:
+        return
+    digests = {*parents, *(child.digest for manifest in parsed for child in manifest.children)}
+    ids = bulk_ids(connection, manifests, "digest", [digest.to_bytes() for digest in digests])
     children = [
         {
             "parent_id": ids[manifest.digest.to_bytes()],
@@ -137,8 +155,8 @@ def save_contents(connection: Connection, contents: Sequence[ManifestContent]) -
         for manifest in parsed
         for position, child in enumerate(manifest.children)
     ]
-    bulk_upsert(connection, manifest_children, children, conflict=("parent_id", "position"))
-    return problems
+    # The bytes say more of a child than an event does.
+    bulk_upsert(connection, manifest_children, children, update=("platform",), conflict=("parent_id", "position"))
 
 
 def date_indexes(connection: Connection, digests: Collection[Digest]) -> None:
@@ -196,28 +214,44 @@ def _save_blobs(connection: Connection, parsed: Sequence[Manifest]) -> tuple[dic
     )
     # Looked up first: on PostgreSQL every insert that meets an existing row uses up an id, and packed ids are 32 bits.
     known |= _find_blobs(connection, missing)
-    for key, (blob_id, size_bytes) in known.items():
-        if key in conflicts or declared[key][1] != size_bytes:
+    for key, kept in known.items():
+        media_type, size_bytes = declared[key]
+        if media_type and kept.media_type in ("", media_types.ANY_BLOB):
+            connection.execute(update(blobs).where(blobs.c.id == kept.id).values(media_type=media_type))
+        known_bytes = kept.size_bytes
+        if not kept.media_type:
+            connection.execute(update(blobs).where(blobs.c.id == kept.id).values(size_bytes=size_bytes))
+            known_bytes = size_bytes
+        if key in conflicts or size_bytes != known_bytes:
             conflicts.add(key)
             connection.execute(
                 update(blobs)
-                .where(blobs.c.id == blob_id)
-                .values(size_bytes=min(declared[key][1], size_bytes), is_conflicting=1)
+                .where(blobs.c.id == kept.id)
+                .values(size_bytes=min(size_bytes, known_bytes), is_conflicting=1)
             )
     problems = tuple(
         Problem("", "", str(Digest.from_bytes(key)), "size-conflict", "manifests declare different sizes for this blob")
         for key in sorted(conflicts)
     )
-    return {key: blob_id for key, (blob_id, _) in known.items()}, problems
+    return {key: kept.id for key, kept in known.items()}, problems
 
 
-def _find_blobs(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, tuple[int, int]]:
-    """Id and size in bytes of those blobs that are known."""
+@dataclass(frozen=True, slots=True)
+class _KnownBlob:
+    """A blob's row. Its media type is empty where nothing has told of its size yet, and vague if only an event has."""
+
+    id: int
+    media_type: str
+    size_bytes: int
+
+
+def _find_blobs(connection: Connection, keys: Iterable[bytes]) -> dict[bytes, _KnownBlob]:
+    """Those blobs that are known."""
     return {
-        bytes(row.digest): (row.id, row.size_bytes)
+        bytes(row.digest): _KnownBlob(row.id, row.media_type, row.size_bytes)
         for chunk in chunked(list(keys))
         for row in connection.execute(
-            select(blobs.c.id, blobs.c.digest, blobs.c.size_bytes).where(blobs.c.digest.in_(chunk))
+            select(blobs.c.id, blobs.c.digest, blobs.c.media_type, blobs.c.size_bytes).where(blobs.c.digest.in_(chunk))
         )
     }
 

@@ -1,4 +1,4 @@
-"""Crawls as rows: beginning or continuing one, settling what vanished, ending it with its certificate."""
+"""Crawls as rows: beginning or continuing one, what it has read so far, ending it with its certificate."""
 
 from __future__ import annotations
 
@@ -8,27 +8,29 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import case, delete, func, insert, select, tuple_, update
 from sqlalchemy.engine import Connection
 
 from regwarden.core.coverage import Certificate, Disappearance, Problem
 from regwarden.store.bulk import bulk_upsert
-from regwarden.store.inventory import ensure_repository, mark_untagged
-from regwarden.store.problems import load_problems, replace_problems
+from regwarden.store.chunks import chunked
+from regwarden.store.drifts import REREAD_AFTER, close_drifts, withdraw_missed_deletes
+from regwarden.store.event_schema import deliveries, drifts, events, repository_renames, rereads, senders
+from regwarden.store.inventory import ensure_repository
+from regwarden.store.problems import Replacement, load_problem_ids, write_problems
 from regwarden.store.schema import (
     crawl_checkpoints,
     crawl_problems,
     crawls,
-    manifests,
     registries,
     repositories,
     repository_manifests,
-    tag_history,
     tags,
 )
 from regwarden.store.times import from_micros, to_micros
 
 _CONTINUE_WITHIN: Final = timedelta(hours=24)
+_CHECKPOINT_COUNT: Final = 1_000
 RESTRICTED: Final = "restricted"
 
 
@@ -119,15 +121,23 @@ def begin_crawl(connection: Connection, new: NewCrawl, *, at: datetime) -> Begun
 
 
 def _abandon(connection: Connection, registry_id: int) -> None:
-    """Mark crawls that were cut off and drop what only they could have settled."""
+    """Mark crawls that were cut off. What only they could have settled bears their id, and nobody looks for it."""
     running = crawls.c.registry_id == registry_id, crawls.c.state == "running"
-    ids = list(connection.execute(select(crawls.c.id).where(*running)).scalars())
-    if not ids:
-        return
-    connection.execute(update(crawls).where(*running).values(state="interrupted"))
-    connection.execute(delete(crawl_checkpoints).where(crawl_checkpoints.c.crawl_id.in_(ids)))
-    for crawl_id in ids:
-        withdraw_vanished(connection, crawl_id)
+    for crawl_id in connection.execute(select(crawls.c.id).where(*running)).scalars().all():
+        connection.execute(update(crawls).where(crawls.c.id == crawl_id).values(state="interrupted"))
+        withdraw_missed_deletes(connection, crawl_id)
+
+
+def drop_old_checkpoints(connection: Connection, registry_id: int) -> bool:
+    """Forget some checkpoints of crawls that cannot be continued any more. Returns whether that were all."""
+    columns = crawl_checkpoints.c
+    ended = select(crawls.c.id).where(crawls.c.registry_id == registry_id, crawls.c.state != "running")
+    some = select(columns.crawl_id, columns.repository_id, columns.tag).where(columns.crawl_id.in_(ended))
+    rows = connection.execute(some.limit(_CHECKPOINT_COUNT)).all()
+    key = tuple_(columns.crawl_id, columns.repository_id, columns.tag)
+    for chunk in chunked(rows, 200):
+        connection.execute(delete(crawl_checkpoints).where(key.in_([tuple(row) for row in chunk])))
+    return len(rows) < _CHECKPOINT_COUNT
 
 
 def known_repositories(connection: Connection, registry_id: int) -> dict[str, int]:
@@ -167,9 +177,11 @@ def save_unread_repository(
     So do the problems of its tags and manifests; what this crawl found gone before it was interrupted is open again.
     """
     repository_id = ensure_repository(connection, begun.registry_id, problem.repository, at)
-    earlier, _ = load_problems(connection, repository_id, problem.repository)
-    problems = (problem, *(known for known in earlier if known.tag or known.digest))
-    replace_problems(connection, begun.registry_id, repository_id, problems, at=at)
+    known = load_problem_ids(connection, begun.registry_id, repository_id)
+    of_itself = [row_id for (tag, digest, _), ids in known.items() if not tag and not digest for row_id in ids]
+    write_problems(connection, Replacement(begun.registry_id, repository_id, of_itself, (problem,), at, frozenset()))
+    problem_count = sum(map(len, known.values())) - len(of_itself) + 1
+    withdraw_missed_deletes(connection, begun.crawl_id, problem.repository)
     connection.execute(
         update(tags)
         .where(tags.c.repository_id == repository_id, tags.c.vanished_in.is_not(None))
@@ -178,7 +190,7 @@ def save_unread_repository(
     connection.execute(
         update(repositories)
         .where(repositories.c.id == repository_id)
-        .values(state=state, crawl_id=begun.crawl_id, problem_count=len(problems), vanished_in=None)
+        .values(state=state, crawl_id=begun.crawl_id, problem_count=problem_count, vanished_in=None)
     )
 
 
@@ -222,7 +234,7 @@ def load_disappearance(connection: Connection, begun: BegunCrawl) -> Disappearan
         .select_from(tags.join(repositories))
         .where(*existing, tags.c.first_seen_at < before)
         .group_by(repositories.c.name, repositories.c.vanished_in)
-        .having((func.count() == func.count(tags.c.vanished_in)) | (repositories.c.vanished_in == begun.crawl_id))
+        .having((func.count() == func.sum(case((gone_tag, 1), else_=0))) | gone_repository)
     )
     return Disappearance(
         known_repository_count=_count(connection, select(func.count()).select_from(repositories).where(*existing)),
@@ -236,56 +248,6 @@ def load_disappearance(connection: Connection, begun: BegunCrawl) -> Disappearan
     )
 
 
-def settle_vanished(connection: Connection, begun: BegunCrawl, at: datetime) -> None:
-    """Mark as gone what the running crawl confirmed to be gone: repositories, their tags, single tags."""
-    moment = to_micros(at)
-    gone = (
-        select(tags.c.id, tags.c.repository_id, tags.c.name, tags.c.manifest_id, repositories.c.vanished_in)
-        .select_from(tags.join(repositories))
-        .where(
-            repositories.c.registry_id == begun.registry_id,
-            (tags.c.vanished_in == begun.crawl_id) | (repositories.c.vanished_in == begun.crawl_id),
-        )
-    )
-    rows = connection.execute(gone).all()
-    bulk_upsert(
-        connection,
-        tag_history,
-        [
-            {"repository_id": row.repository_id, "tag": row.name, "at": moment, "digest": b"", "cause": "crawl"}
-            for row in rows
-        ],
-        conflict=("repository_id", "tag", "at", "digest", "cause"),
-    )
-    connection.execute(delete(tags).where(tags.c.id.in_(select(gone.subquery().c.id))))
-    orphaned: dict[int, set[int]] = {}
-    for row in rows:
-        if row.manifest_id is not None:
-            orphaned.setdefault(row.repository_id, set()).add(row.manifest_id)
-    for repository_id, manifest_ids in orphaned.items():
-        mark_untagged(connection, repository_id, sorted(manifest_ids), at)
-    vanished = select(repositories.c.id).where(
-        repositories.c.registry_id == begun.registry_id, repositories.c.vanished_in == begun.crawl_id
-    )
-    connection.execute(
-        update(repository_manifests)
-        .where(repository_manifests.c.repository_id.in_(vanished), repository_manifests.c.deleted_at.is_(None))
-        .values(deleted_at=moment)
-    )
-    connection.execute(delete(crawl_problems).where(crawl_problems.c.repository_id.in_(vanished)))
-    connection.execute(
-        update(repositories)
-        .where(repositories.c.registry_id == begun.registry_id, repositories.c.vanished_in == begun.crawl_id)
-        .values(deleted_at=moment, vanished_in=None, problem_count=0)
-    )
-
-
-def withdraw_vanished(connection: Connection, crawl_id: int) -> None:
-    """Forget what a crawl found gone: nobody accepted it."""
-    connection.execute(update(tags).where(tags.c.vanished_in == crawl_id).values(vanished_in=None))
-    connection.execute(update(repositories).where(repositories.c.vanished_in == crawl_id).values(vanished_in=None))
-
-
 def finish_crawl(
     connection: Connection, begun: BegunCrawl, *, state: str, certificate: Certificate, fingerprint: str | None
 ) -> None:
@@ -293,12 +255,16 @@ def finish_crawl(
 
     A failed one says nothing about the registry, so the record of the last good one stays, and so it does after one
     that was restricted to some repositories; until a whole one has ended the registry's state is ``restricted``.
-    What it found gone and did not settle is forgotten: nobody accepted it.
+    What it found gone and did not settle is forgotten: nobody accepted it. Where it was a whole crawl, repositories
+    that changed without an event are read once more.
     ``fingerprint`` identifies address and credentials; ``None`` keeps the old one, so that a change stays suspicious.
     """
     finished = to_micros(certificate.finished_at)
-    if state != "complete":
-        withdraw_vanished(connection, begun.crawl_id)
+    if state == "failed":
+        withdraw_missed_deletes(connection, begun.crawl_id)
+    close_drifts(
+        connection, begun.crawl_id, reread_at=None if certificate.scope else certificate.finished_at + REREAD_AFTER
+    )
     connection.execute(
         update(crawls)
         .where(crawls.c.id == begun.crawl_id)
@@ -325,22 +291,22 @@ def _registry_record(connection: Connection, begun: BegunCrawl, state: str, cert
 
 
 def forget_unread_registry(connection: Connection, begun: BegunCrawl) -> None:
-    """End a first crawl that read nothing as if it had not been: a registry without any repository goes too."""
-    of_registry = repositories.c.registry_id == begun.registry_id
-    if _count(connection, select(func.count()).select_from(repositories).where(of_registry)):
+    """End a first crawl that read nothing as if it had not been: a registry of which nothing is known goes too.
+
+    One that sent events is known, whether or not they could be applied.
+    """
+    registry_id = begun.registry_id
+    for table in (repositories, events, senders, rereads, repository_renames):
+        if connection.execute(select(table.c.registry_id).where(table.c.registry_id == registry_id).limit(1)).first():
+            return
+    since = connection.execute(select(registries.c.events_since).where(registries.c.id == registry_id)).scalar()
+    of_name = select(registries.c.name).where(registries.c.id == registry_id).scalar_subquery()
+    delivered = select(deliveries.c.id).where(deliveries.c.registry == of_name).limit(1)
+    if since is not None or connection.execute(delivered).first() is not None:
         return
+    connection.execute(delete(drifts).where(drifts.c.registry_id == registry_id))
     connection.execute(delete(crawls).where(crawls.c.registry_id == begun.registry_id))
     connection.execute(delete(registries).where(registries.c.id == begun.registry_id))
-
-
-def refresh_statistics(connection: Connection) -> None:
-    """Let the database look at how its tables have grown, so that it chooses the right indexes."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA analysis_limit = 1000")
-        connection.exec_driver_sql("ANALYZE")
-        return
-    for table in (repositories, tags, repository_manifests, manifests):
-        connection.exec_driver_sql(f"ANALYZE {table.name}")
 
 
 def _count(connection: Connection, statement: Any) -> int:

@@ -69,6 +69,11 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Whether everything is lost when it is closed."""
+        return self._engines.readers is None
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         """The result of ``work`` on one snapshot, in a reader thread; trying to write there fails.
 
@@ -76,14 +81,15 @@ class Database:
         """
         return await asyncio.wrap_future(self._submit_read(work))
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], *, urgent: bool = False) -> T:
         """The result of ``work`` in the writer thread, after its COMMIT; if it raises, nothing of it is kept.
 
+        ``urgent`` work waits for one unit of other work at most.
         ``work`` must not commit or roll back, and may be run again on a clean state after a lost transaction.
         A cancelled caller's work is either not begun at all or committed whole.
         Raises StoreError when the database fails or was opened to read, and whatever ``work`` raises.
         """
-        return await asyncio.wrap_future(self._require_writer().submit(work))
+        return await asyncio.wrap_future(self._require_writer().submit(work, urgent=urgent))
 
     def read_now(self, work: Callable[[Connection], T]) -> T:
         """As ``read``, for synchronous callers: in the calling thread, except in memory."""

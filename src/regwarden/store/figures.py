@@ -19,7 +19,7 @@ from regwarden.store.columns import read_in_batches, read_integers
 from regwarden.store.tag_sizes import UNKNOWN
 from regwarden.store.times import to_micros
 
-WRITE_ROWS: Final = 2_000
+WRITE_ROWS: Final = 1_000
 _DAY_MICROS: Final = 86_400 * 1_000_000
 
 

@@ -26,10 +26,14 @@ from regwarden.store.schema import (
 
 @dataclass(frozen=True, slots=True)
 class KnownTag:
-    """A tag as the inventory has it; ``digest`` is ``None`` where it led nowhere."""
+    """A tag as the inventory has it; ``digest`` is ``None`` where it led nowhere.
+
+    ``is_unread``: only an event told of the manifest, its bytes were never read.
+    """
 
     digest: Digest | None
     state: str
+    is_unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,14 @@ def load_repository(connection: Connection, registry_id: int, name: str, crawl_i
         return KnownRepository(None, {}, {}, (), {}, (), {})
     repository_id = int(found)
     rows = connection.execute(
-        select(tags.c.name, manifests.c.digest, tags.c.state)
+        select(tags.c.name, manifests.c.digest, tags.c.state, manifests.c.state.label("content"))
         .select_from(tags.outerjoin(manifests, manifests.c.id == tags.c.manifest_id))
         .where(tags.c.repository_id == repository_id)
     )
-    known_tags = {row.name: KnownTag(Digest.from_bytes(row.digest) if row.digest else None, row.state) for row in rows}
+    known_tags = {
+        row.name: KnownTag(Digest.from_bytes(row.digest) if row.digest else None, row.state, row.content == "unread")
+        for row in rows
+    }
     problems, tried_at = load_problems(connection, repository_id, name)
     checkpoints = connection.execute(
         select(crawl_checkpoints.c.tag, manifests.c.digest)

@@ -1,51 +1,74 @@
 """Which blobs does each repository need? One row per repository and blob, read from the packed lists.
 
-A blob belongs to a repository if a manifest that exists there names it; with a tag or digest selected, if what that
-leads to names it. ``state`` is ``missing`` or ``present`` where the registry was asked, otherwise ``unverified``.
+A blob belongs to a repository if a manifest that exists there names it, or if it was uploaded there and not deleted;
+with a tag or digest selected, if what that leads to names it. ``state`` is ``missing`` or ``present`` where the
+registry was asked, otherwise ``unverified``.
 Rows stream in the usual order, repository by repository; any other order reads all of them and keeps a page.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby, islice
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import exists, null, select
+from sqlalchemy import and_, exists, null, select
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.elements import ColumnElement
 
 from regwarden.core.conditions import Condition, Operator
 from regwarden.core.fields import BLOB_FIELDS
 from regwarden.core.oci.digests import Digest
 from regwarden.core.query import Query
+from regwarden.store.arrays import Integers
 from regwarden.store.chunks import chunked
+from regwarden.store.columns import read_integers
 from regwarden.store.packing import blob_id_array
 from regwarden.store.query_conditions import Filter
 from regwarden.store.query_paging import OrderKey, Place, read_cursor, write_cursor
 from regwarden.store.query_scan import Scan, find_rows, prepare_scan
-from regwarden.store.schema import blobs, manifest_children, manifests, repositories, repository_blobs
+from regwarden.store.schema import (
+    blobs,
+    manifest_children,
+    manifests,
+    repositories,
+    repository_blobs,
+    repository_manifests,
+)
 from regwarden.store.times import from_micros
 
 _BATCH_MANIFESTS: Final = 5_000
 _USUAL: Final = ("registry", "repository", "digest")
-_STORED: Final = {"digest": bytes, "size_bytes": int, "verified_at": int, "deleted_at": int}
-_TIMES: Final = frozenset({"verified_at", "deleted_at"})
+_TIMES: Final = ("first_seen_at", "pushed_at", "pulled_at", "verified_at", "deleted_at")
+_STORED: Final = {"digest": bytes, "size_bytes": int, "is_orphaned": int, **dict.fromkeys(_TIMES, int)}
+_NO_TIMES: Final = dict.fromkeys(_TIMES)
+_NULLABLE: Final = frozenset({*_TIMES, "is_orphaned"})
+_COMPLETE: Final = ("complete", "untagged")
+_LAST_CHARACTER: Final = "\U0010ffff"
+_REPOSITORIES: Final = 10
+_MOST_REPOSITORIES: Final = 500
 
 Row = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class _Repository:
-    """A selected repository and those of its manifests that are selected."""
+    """A selected repository and those of its manifests that are selected.
+
+    ``is_whole``: that is all of them, so that its other blobs are not needed by any manifest; ``is_read``: their
+    content and that of the repository is known.
+    """
 
     id: int
     registry: str
     name: str
     manifest_ids: tuple[int, ...]
+    is_whole: bool = False
+    is_read: bool = False
 
 
 def find_blob_rows(
@@ -57,7 +80,7 @@ def find_blob_rows(
     directions = {} if is_usual else {sort.field.name: sort.descending for sort in query.sort}
     columns = (*directions, *(name for name in _USUAL if name not in directions))
     order = " ".join(["blob", *(str(sort) for sort in query.sort if not is_usual)])
-    keys = [OrderKey(null(), _STORED.get(name, str), is_nullable=name in _TIMES) for name in columns]
+    keys = [OrderKey(null(), _STORED.get(name, str), is_nullable=name in _NULLABLE) for name in columns]
     place = None if query.cursor is None else read_cursor(query.cursor, order, keys)
     rank = _ranking(columns, directions)
     rows = _matching(connection, query, now, place if is_usual else None)
@@ -84,39 +107,102 @@ def iterate_blob_rows(connection: Connection, query: Query, now: datetime) -> It
 
 
 def count_blob_rows(connection: Connection, query: Query, now: datetime) -> int:
-    """How many rows there are."""
-    return sum(1 for _ in _matching(connection, query, now, None))
+    """How many rows there are; without conditions, or of orphaned ones, without looking at each."""
+    only_orphaned = _asks_for_orphaned(query)
+    if len(query.conditions) > only_orphaned:
+        return sum(1 for _ in _matching(connection, query, now, None))
+    total = 0
+    for batch in _batches(_repositories(connection, query, now, None)):
+        needed = _load_needed(connection, batch)
+        others = _load_others(connection, batch, needed)
+        total += sum(len(others[one.id]) for one in batch if one.is_read or not only_orphaned or query.include_unknown)
+        total += 0 if only_orphaned else sum(len(blob_ids) for blob_ids in needed.values())
+    return total
 
 
 def _matching(connection: Connection, query: Query, now: datetime, place: Place | None) -> Iterator[dict[str, Any]]:
     """Stored values of the rows that meet every condition, in the usual order."""
     tests = [_test(condition, now, include_unknown=query.include_unknown) for condition in query.conditions]
-    has_verified = connection.execute(select(repository_blobs.c.blob_id).limit(1)).first() is not None
+    has_rows = connection.execute(select(repository_blobs.c.blob_id).limit(1)).first() is not None
+    only_orphaned = _asks_for_orphaned(query)
     for batch in _batches(_repositories(connection, query, now, place)):
-        for row in _rows(connection, batch, has_verified=has_verified):
+        for row in _rows(connection, batch, has_rows=has_rows, only_orphaned=only_orphaned):
             if all(test(row) for test in tests):
                 yield row
 
 
 def _repositories(connection: Connection, query: Query, now: datetime, place: Place | None) -> Iterator[_Repository]:
+    if query.tags or query.exclude_tags or any(one.tag or one.digest for one in query.selectors):
+        yield from _with_chosen_manifests(connection, query, now, place)
+        return
+    wanted = replace(query, noun="repository", conditions=(), sort=(), cursor=None, limit=None)
+    scan = _limited_by_state(prepare_scan(connection, wanted, now), query)
+    # Of the repository behind which the page begins, the blobs that follow are still to come.
+    start = None if place is None else (place[0], _before(place[1]))
+    found = ((identity[0], *names) for identity, names in find_rows(connection, scan, start, None))
+    size = _REPOSITORIES
+    while part := list(islice(found, size)):
+        yield from _with_all_manifests(connection, part)
+        size = min(size * 4, _MOST_REPOSITORIES)
+
+
+def _before(name: str) -> str:
+    """A text that comes before ``name``, and behind (nearly) every other one that does."""
+    last = name[-1:]
+    return name[:-1] + (chr(ord(last) - 1) + _LAST_CHARACTER if "\x01" < last < "\x7f" else "")
+
+
+def _with_all_manifests(connection: Connection, part: Sequence[tuple[int, str, str]]) -> Iterator[_Repository]:
+    wanted = [repository_id for repository_id, _, _ in part]
+    known: dict[int, list[int]] = {repository_id: [] for repository_id in wanted}
+    unread: set[int] = set()
+    here = repository_manifests
+    rows = connection.execute(
+        select(here.c.repository_id, here.c.manifest_id, manifests.c.state)
+        .select_from(here.join(manifests, manifests.c.id == here.c.manifest_id))
+        .where(here.c.repository_id.in_(wanted), here.c.deleted_at.is_(None))
+    )
+    for row in rows:
+        known[row.repository_id].append(row.manifest_id)
+        if row.state != "read":
+            unread.add(row.repository_id)
+    complete = select(repositories.c.id).where(
+        repositories.c.id.in_(wanted), repositories.c.seen_at.is_not(None), repositories.c.state.in_(_COMPLETE)
+    )
+    readable = set(connection.execute(complete).scalars()) - unread
+    for repository_id, registry, name in part:
+        is_read = repository_id in readable
+        yield _Repository(repository_id, registry, name, tuple(known[repository_id]), is_whole=True, is_read=is_read)
+
+
+def _with_chosen_manifests(
+    connection: Connection, query: Query, now: datetime, place: Place | None
+) -> Iterator[_Repository]:
     wanted = replace(query, noun="manifest", conditions=(), sort=(), cursor=None, limit=None)
-    scan = _limited_to_missing(prepare_scan(connection, wanted, now), query)
+    scan = _limited_by_state(prepare_scan(connection, wanted, now), query)
     start = None if place is None else (place[0], place[1], b"")
-    chooses = bool(query.tags or query.exclude_tags) or any(one.tag or one.digest for one in query.selectors)
     found = find_rows(connection, scan, start, None)
     for (repository_id, registry, name), rows in groupby(found, key=lambda one: (one[0][0], one[1][0], one[1][1])):
         ids = [identity[1] for identity, _ in rows]
-        yield _Repository(repository_id, registry, name, _with_children(connection, ids) if chooses else tuple(ids))
+        yield _Repository(repository_id, registry, name, _with_children(connection, ids))
 
 
-def _limited_to_missing(scan: Scan, query: Query) -> Scan:
-    """What is missing stands in few repositories: do not read the others."""
-    asked = ((one.field.name, one.operator, one.values) for one in query.conditions)
-    if ("state", Operator.EQUAL, ("missing",)) not in asked:
-        return scan
-    is_here = repository_blobs.c.repository_id == repositories.c.id
-    is_missing = exists().where(is_here, repository_blobs.c.deleted_at.is_not(None))
-    return replace(scan, filters=(*scan.filters, Filter(is_missing)))
+def _asks_for_orphaned(query: Query) -> bool:
+    return any(
+        (one.field.name, one.operator, one.values) == ("is_orphaned", Operator.EQUAL, (True,))
+        for one in query.conditions
+    )
+
+
+def _limited_by_state(scan: Scan, query: Query) -> Scan:
+    """What is missing or orphaned stands in few repositories: do not read the others."""
+    asked = [(one.field.name, one.operator, one.values) for one in query.conditions]
+    is_here = exists().where(repository_blobs.c.repository_id == repositories.c.id)
+    if ("state", Operator.EQUAL, ("missing",)) in asked:
+        return replace(scan, filters=(*scan.filters, Filter(is_here.where(repository_blobs.c.deleted_at.is_not(None)))))
+    if _asks_for_orphaned(query):
+        return replace(scan, filters=(*scan.filters, Filter(is_here)))
+    return scan
 
 
 def _with_children(connection: Connection, manifest_ids: Sequence[int]) -> tuple[int, ...]:
@@ -138,7 +224,7 @@ def _batches(found: Iterator[_Repository]) -> Iterator[list[_Repository]]:
     count, enough = 0, _BATCH_MANIFESTS // 50
     for repository in found:
         batch.append(repository)
-        count += len(repository.manifest_ids)
+        count += len(repository.manifest_ids) + 1
         if count >= enough:
             yield batch
             batch, count, enough = [], 0, min(enough * 4, _BATCH_MANIFESTS)
@@ -146,27 +232,55 @@ def _batches(found: Iterator[_Repository]) -> Iterator[list[_Repository]]:
         yield batch
 
 
-def _rows(connection: Connection, batch: Sequence[_Repository], *, has_verified: bool) -> Iterator[dict[str, Any]]:
+def _load_needed(connection: Connection, batch: Sequence[_Repository]) -> dict[int, Integers]:
+    """The blobs that the manifests of each repository name, each once."""
     packed = _load_packed(connection, {number for one in batch for number in one.manifest_ids})
-    needed = {
-        one.id: np.unique(blob_id_array(b"".join(packed[number] for number in one.manifest_ids))).tolist()
-        for one in batch
-    }
-    facts = _load_blobs(connection, {number for numbers in needed.values() for number in numbers})
-    states = _load_states(connection, list(needed)) if has_verified else {}
+    joined = {one.id: b"".join(packed[number] for number in one.manifest_ids) for one in batch}
+    return {number: np.unique(blob_id_array(value)).astype(np.int64) for number, value in joined.items()}
+
+
+def _load_others(
+    connection: Connection, batch: Sequence[_Repository], needed: Mapping[int, Integers]
+) -> dict[int, Integers]:
+    """The other blobs of each repository: uploaded there, not deleted, and named by none of its manifests."""
+    found = {one.id: np.zeros(0, dtype=np.int64) for one in batch}
+    table = repository_blobs.c
+    for chunk in chunked([one.id for one in batch if one.is_whole]):
+        statement = select(table.repository_id, table.blob_id)
+        living = statement.where(table.repository_id.in_(chunk), table.deleted_at.is_(None))
+        repository, blob = read_integers(connection, living)
+        keys = np.sort(repository << 32 | blob)
+        for number in chunk:
+            first, last = np.searchsorted(keys, (number << 32, (number + 1) << 32))
+            found[number] = np.setdiff1d(keys[first:last] & 0xFFFFFFFF, needed[number], assume_unique=True)
+    return found
+
+
+def _rows(
+    connection: Connection, batch: Sequence[_Repository], *, has_rows: bool, only_orphaned: bool
+) -> Iterator[dict[str, Any]]:
+    needed = _load_needed(connection, batch)
+    others = _load_others(connection, batch, needed) if has_rows else {}
+    listed: dict[int, list[tuple[int, bool]]] = {}
     for one in batch:
-        known = [(facts[number], number) for number in needed[one.id] if number in facts]
-        for (digest, media_type, size_bytes), number in sorted(known):
-            verified_at, deleted_at = states.get((one.id, number), (None, None))
+        named = () if only_orphaned else needed[one.id].tolist()
+        uploaded = others[one.id].tolist() if has_rows else ()
+        listed[one.id] = [*((number, True) for number in named), *((number, False) for number in uploaded)]
+    existence = _load_existence(connection, listed, only_orphaned=only_orphaned) if has_rows else {}
+    facts = _load_blobs(connection, {number for numbers in listed.values() for number, _ in numbers})
+    for one in batch:
+        known = [(facts[number], number, is_named) for number, is_named in listed[one.id] if number in facts]
+        for (digest, media_type, size_bytes), number, is_named in sorted(known):
+            times = existence.get(one.id, {}).get(number, _NO_TIMES)
             yield {
                 "registry": one.registry,
                 "repository": one.name,
                 "digest": digest,
                 "media_type": media_type,
                 "size_bytes": size_bytes,
-                "state": _state(verified_at, deleted_at),
-                "verified_at": verified_at,
-                "deleted_at": deleted_at,
+                "state": _state(times["verified_at"], times["deleted_at"]),
+                "is_orphaned": 0 if is_named else 1 if one.is_read else None,
+                **times,
             }
 
 
@@ -192,13 +306,23 @@ def _load_blobs(connection: Connection, blob_ids: set[int]) -> dict[int, tuple[b
     return found
 
 
-def _load_states(
-    connection: Connection, repository_ids: Sequence[int]
-) -> dict[tuple[int, int], tuple[int | None, int | None]]:
-    found = {}
-    for chunk in chunked(repository_ids):
-        for row in connection.execute(select(repository_blobs).where(repository_blobs.c.repository_id.in_(chunk))):
-            found[row.repository_id, row.blob_id] = (row.verified_at, row.deleted_at)
+def _load_existence(
+    connection: Connection, listed: Mapping[int, Sequence[tuple[int, bool]]], *, only_orphaned: bool
+) -> dict[int, dict[int, dict[str, int | None]]]:
+    """For each repository and blob what is known of its being there: the fields of ``_TIMES``."""
+    found: dict[int, dict[int, dict[str, int | None]]] = {}
+    table = repository_blobs.c
+    statement = select(*(table[name] for name in ("repository_id", "blob_id", *_TIMES)))
+    wanted: list[ColumnElement[bool]] = [table.repository_id.in_(chunk) for chunk in chunked(list(listed))]
+    if only_orphaned:  # they are few
+        wanted = [
+            and_(table.repository_id == number, table.blob_id.in_([blob_id for blob_id, _ in chunk]))
+            for number, blobs_there in listed.items()
+            for chunk in chunked(blobs_there)
+        ]
+    for clause in wanted:
+        for repository_id, blob_id, *times in connection.execute(statement.where(clause)):
+            found.setdefault(repository_id, {})[blob_id] = dict(zip(_TIMES, times, strict=True))
     return found
 
 
@@ -211,6 +335,8 @@ def _test(condition: Condition, now: datetime, *, include_unknown: bool) -> Call
             value = Digest.from_bytes(value)
         elif name in _TIMES:
             value = from_micros(value)
+        elif name == "is_orphaned":
+            value = None if value is None else bool(value)
         result = condition.evaluate(value, now)
         return include_unknown if result is None else result
 
@@ -250,9 +376,10 @@ def _ranking(columns: Sequence[str], descending: dict[str, bool]) -> Callable[[d
 
 
 def _shown(row: dict[str, Any]) -> Row:
+    is_orphaned = row["is_orphaned"]
     return {
         **{name: row[name] for name in BLOB_FIELDS},
         "digest": str(Digest.from_bytes(row["digest"])),
-        "verified_at": from_micros(row["verified_at"]),
-        "deleted_at": from_micros(row["deleted_at"]),
+        "is_orphaned": None if is_orphaned is None else bool(is_orphaned),
+        **{name: from_micros(row[name]) for name in _TIMES},
     }

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import false, func, or_
+from sqlalchemy import and_, false, func, or_
 from sqlalchemy.sql.elements import ColumnElement
 
 from regwarden.core.conditions import Condition, Operator, Value
@@ -62,11 +62,23 @@ def compile_condition(
     if bounded.operator is Operator.KNOWN:
         return Filter(column.is_not(None))
     clause, is_whole = _compile(bounded, field, dialect)
-    if clause is not None and field.is_nullable and include_unknown:
-        clause = or_(clause, column.is_(None))
+    if clause is not None and field.is_nullable:
+        others = _without_value(bounded, field, include_unknown=include_unknown)
+        clause = clause if others is None else or_(clause, others)
     if is_whole:
         return Filter(clause)
     return Filter(clause, Check((column,), _evaluator(bounded, field, now, include_unknown=include_unknown)))
+
+
+def _without_value(condition: Condition, field: StoredField, *, include_unknown: bool) -> ColumnElement[bool] | None:
+    """Which rows without a value are let through: those whose bound decides for them, and on request the unknown."""
+    is_missing = field.expression.is_(None)
+    earliest = to_micros(condition.earliest)
+    if field.before is None or earliest is None:
+        return is_missing if include_unknown else None
+    if condition.is_met_before:
+        return is_missing if include_unknown else and_(is_missing, field.before <= earliest)
+    return and_(is_missing, func.coalesce(field.before, earliest + 1) > earliest) if include_unknown else None
 
 
 def _evaluator(

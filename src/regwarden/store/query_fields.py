@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from sqlalchemy import BigInteger, String, and_, case, cast, collate, func, literal, select
+from sqlalchemy import BigInteger, String, and_, case, cast, collate, func, literal, null, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 from sqlalchemy.sql.schema import Column, Table
@@ -17,7 +17,15 @@ from sqlalchemy.sql.schema import Column, Table
 from regwarden.core.ages import AgeUnit
 from regwarden.core.fields import Noun
 from regwarden.core.oci.digests import Digest
-from regwarden.store.schema import Name, manifests, registries, repositories, repository_manifests, tags
+from regwarden.store.schema import (
+    Name,
+    manifest_children,
+    manifests,
+    registries,
+    repositories,
+    repository_manifests,
+    tags,
+)
 from regwarden.store.times import from_micros
 
 _SHORT_REVISION: Final = 9
@@ -36,11 +44,15 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StoredField:
-    """The SQL expression of a field; a NULL of it is unknown. Its order is the order of the shown values."""
+    """The SQL expression of a field; a NULL of it is unknown. Its order is the order of the shown values.
+
+    ``before`` is a bound for a time that is NULL: if there is one, it is earlier than this (NULL: nothing is known).
+    """
 
     expression: ColumnElement[Any]
     form: Form = Form.PLAIN
     is_nullable: bool = True
+    before: ColumnElement[int | None] | None = None
 
     @property
     def stored(self) -> type:
@@ -56,11 +68,15 @@ class StoredField:
 
 @dataclass(frozen=True, slots=True)
 class KnownRegistry:
-    """A registry as conditions and rows need it; ``host`` is ``HOST[:PORT]``."""
+    """A registry as conditions and rows need it; ``host`` is ``HOST[:PORT]``.
+
+    ``events_since`` is when its first notification was received, in microseconds; ``None``: there was none.
+    """
 
     id: int
     name: str
     host: str
+    events_since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +90,9 @@ class Scope:
 
 def load_registries(connection: Connection) -> tuple[KnownRegistry, ...]:
     """All registries, in the order of their names."""
-    rows = connection.execute(select(registries.c.id, registries.c.name, registries.c.url).order_by(registries.c.name))
-    return tuple(KnownRegistry(row.id, row.name, urlsplit(row.url).netloc or row.url) for row in rows)
+    columns = (registries.c.id, registries.c.name, registries.c.url, registries.c.events_since)
+    rows = connection.execute(select(*columns).order_by(registries.c.name))
+    return tuple(KnownRegistry(row.id, row.name, urlsplit(row.url).netloc or row.url, row.events_since) for row in rows)
 
 
 def stored_fields(noun: Noun, scope: Scope) -> Mapping[str, StoredField]:
@@ -90,6 +107,8 @@ def _registry_fields(scope: Scope) -> dict[str, StoredField]:
     return {
         "registry": _column(registries.c.name),
         **_columns(registries, f"url kind {sizes} crawled_at crawl_state sized_at problem_count"),
+        # Only settings tell when it is due.
+        "next_crawl_at": StoredField(cast(null(), BigInteger), Form.TIME),
         **{name: _counted(registries.c[name]) for name in ("repository_count", "tag_count", "manifest_count")},
     }
 
@@ -105,6 +124,7 @@ def _repository_fields(scope: Scope) -> dict[str, StoredField]:
     return {
         **_place(scope),
         **_columns(repositories, f"{names} {more}"),
+        **repository_pull_fields(scope),
         **_ages(scope, repositories.c.newest_created_at),
     }
 
@@ -115,7 +135,8 @@ def _tag_fields(scope: Scope) -> dict[str, StoredField]:
         **_place(scope),
         "tag": _column(tags.c.name),
         **_columns(manifests, "digest media_type artifact_type layer_count total_size is_index", is_outer=True),
-        **_columns(repository_manifests, "pushed_at pulled_at", is_outer=True),
+        **_columns(repository_manifests, "pushed_at", is_outer=True),
+        **manifest_pull_fields(scope, tags),
         **_columns(tags, "logical_bytes exclusive_bytes shared_bytes layer_bytes disk_bytes created_at"),
         **_columns(tags, "first_seen_at tagged_at verified_at state"),
         **_revisions(),
@@ -141,6 +162,7 @@ def _manifest_fields(scope: Scope) -> dict[str, StoredField]:
         **_place(scope),
         **_columns(manifests, f"{described} created_at is_index layer_count"),
         **_columns(repository_manifests, "exclusive_bytes first_seen_at pushed_at untagged_since"),
+        **manifest_pull_fields(scope, outer),
         **_revisions(),
         **_ages(scope, manifests.c.created_at),
         "subject": StoredField(manifests.c.subject_digest, Form.DIGEST),
@@ -162,6 +184,49 @@ def _place(scope: Scope) -> dict[str, StoredField]:
         "registry": StoredField(_by_registry(scope, lambda registry: registry.name), is_nullable=False),
         "repository": _column(repositories.c.name),
     }
+
+
+def known_since(scope: Scope) -> ColumnElement[int | None]:
+    """Since when the pulls of a row's registry are known, in microseconds."""
+    since = {one.id: literal(one.events_since, BigInteger) for one in scope.registries if one.events_since is not None}
+    if not since:
+        return cast(null(), BigInteger)
+    if len(scope.registries) == 1:
+        return cast(next(iter(since.values())), BigInteger)
+    return case(since, value=repositories.c.registry_id)
+
+
+def repository_pull_fields(scope: Scope) -> dict[str, StoredField]:
+    """When anything in a repository was pulled, and since when that is known."""
+    since = known_since(scope)
+    here = repository_manifests.c.repository_id == repositories.c.id
+    latest = select(func.max(repository_manifests.c.pulled_at)).where(here).correlate(repositories).scalar_subquery()
+    return {
+        "pulled_at": StoredField(latest, Form.TIME, before=since),
+        "pulls_known_since": StoredField(since, Form.TIME),
+    }
+
+
+def manifest_pull_fields(scope: Scope, place: Table) -> dict[str, StoredField]:
+    """The clocks of what a row of ``place`` points to: for an index also those of its manifests in the repository."""
+    greater = func.max if scope.dialect == "sqlite" else func.greatest
+    since = known_since(scope)
+    # Of a tag that leads nowhere no pull could be told.
+    before = case((place.c.manifest_id.is_not(None), since))
+    fields = {"pulls_known_since": StoredField(since, Form.TIME)}
+    for name in ("pulled_at", "fetched_at", "checked_at"):
+        own, part, child = repository_manifests.c[name], repository_manifests.alias(), manifest_children.alias()
+        latest = (
+            select(func.max(part.c[name]))
+            .select_from(child.join(part, part.c.manifest_id == child.c.child_id))
+            .where(child.c.parent_id == place.c.manifest_id, part.c.repository_id == place.c.repository_id)
+            .correlate(place)
+            .scalar_subquery()
+        )
+        # NULL is not smaller than everything, but nothing was pulled in 1970.
+        of_index = func.nullif(greater(func.coalesce(own, 0), func.coalesce(latest, 0)), 0, type_=BigInteger)
+        fields[name] = StoredField(case((manifests.c.is_index == 1, of_index), else_=own), Form.TIME, before=before)
+    return fields
 
 
 def _ages(scope: Scope, created_at: Column[Any]) -> dict[str, StoredField]:

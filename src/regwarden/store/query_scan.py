@@ -18,6 +18,7 @@ from sqlalchemy.sql.schema import Column
 
 from regwarden.core.conditions import Condition, Operator
 from regwarden.core.query import Query
+from regwarden.store.missing_blobs import lacking_manifests
 from regwarden.store.query_conditions import Check, Filter, compile_condition
 from regwarden.store.query_fields import Scope, StoredField, load_registries, stored_fields
 from regwarden.store.query_paging import OrderKey, Place, Segment, segments
@@ -60,7 +61,9 @@ def prepare_scan(connection: Connection, query: Query, now: datetime) -> Scan:
     scope = Scope(connection.dialect.name, load_registries(connection), to_micros(now))
     fields = dict(stored_fields(query.noun, scope))
     selection = select_rows(query, scope, fields)
-    conditions = tuple(_compile(one, fields, now, query, scope) for one in query.conditions)
+    conditions = [_compile(one, fields, now, query, scope) for one in query.conditions]
+    if query.is_lacking_blobs:
+        conditions.append(lacking_manifests(connection, [one.id for one in selection.registries]))
     source = SOURCES[query.noun]
     is_usual = _is_usual_order(query, source, selection)
     scan = Scan(

@@ -74,6 +74,9 @@ registries = Table(
     Column("crawled_at", Time, comment="when that crawl ended"),
     Column("crawl_state", Text, comment="complete, partial, restricted or failed"),
     Column("sized_at", Time, comment="when the graph figures were last materialised"),
+    Column("changed_at", Time, comment="when an event last changed what the figures are made of"),
+    Column("events_since", Time, comment="when the first event of this registry was received"),
+    Column("delivered_at", Time, comment="when the last one was"),
     _count("repository_count"),
     _count("tag_count"),
     _count("manifest_count"),
@@ -95,6 +98,8 @@ repositories = Table(
     Column("first_seen_at", Time, nullable=False),
     Column("seen_at", Time, comment="start of the last complete reading"),
     Column("verified_at", Time, comment="start of the last reading that probed everything"),
+    Column("settled_at", Time, comment="older events are overruled by the last complete reading"),
+    Column("read_until", Time, comment="end of that reading; events between the two ask for another"),
     Column("deleted_at", Time, comment="when it was found gone"),
     Column("crawl_id", Key, comment="the crawl that published it last"),
     Column("vanished_in", Key, comment="the running crawl that found it gone; settled when that crawl ends"),
@@ -174,8 +179,10 @@ repository_manifests = Table(
     _ref("manifest_id", "manifests.id"),
     Column("first_seen_at", Time, nullable=False),
     Column("pushed_at", Time),
-    Column("pulled_at", Time),
-    Column("checked_at", Time),
+    Column("pulled_at", Time),  # last GET or HEAD by a class that counts as use
+    Column("checked_at", Time),  # last HEAD by anybody
+    Column("fetched_at", Time, comment="last GET by anybody"),
+    Column("alive_at", Time, comment="last evidence that it exists here: push, pull or probe"),
     Column("verified_at", Time, comment="when its existence was last proven"),
     Column("untagged_since", Time),
     Column("deleted_at", Time),
@@ -192,6 +199,7 @@ repository_blobs = Table(
     Column("first_seen_at", Time, nullable=False),
     Column("pushed_at", Time),
     Column("pulled_at", Time),
+    Column("alive_at", Time, comment="last evidence from an event that it exists here"),
     Column("verified_at", Time, comment="when it was last asked for"),
     Column("deleted_at", Time, comment="when it was found or reported missing"),
     PrimaryKeyConstraint("repository_id", "blob_id"),
@@ -208,6 +216,10 @@ tags = Table(
     Column("state", Text, nullable=False, comment="ok, dangling or unreadable"),
     Column("first_seen_at", Time, nullable=False),
     Column("tagged_at", Time, nullable=False, comment="since when it points there, at latest"),
+    Column("event_at", Time, comment="the last event that says so, until a crawl confirms it"),
+    Column(
+        "host", Text, nullable=False, server_default="", comment="under which name the last event knew the registry"
+    ),
     Column("verified_at", Time, comment="when its manifest was last proven to be there"),
     Column("vanished_in", Key, comment="the running crawl that found it gone; settled when that crawl ends"),
     Column("created_at", Time, comment="the manifest's, for sorting"),
@@ -234,8 +246,22 @@ tag_history = Table(
     Column("at", Time, nullable=False),
     Column("digest", LargeBinary, nullable=False, comment="empty: gone"),
     Column("cause", Text, nullable=False, comment="event, crawl or ourselves"),
+    Column("effective_at", Time, nullable=False, comment="events at or after this stand against it"),
     PrimaryKeyConstraint("repository_id", "tag", "at", "digest", "cause"),
     comment="Points, a set union: the order in which they arrive never matters.",
+)
+Index(None, tag_history.c.repository_id, tag_history.c.tag, tag_history.c.effective_at)
+
+removals = Table(
+    "removals",
+    metadata,
+    _ref("repository_id", "repositories.id"),
+    Column(
+        "digest", LargeBinary, nullable=False, comment="of a manifest or blob, nobody says which; empty: everything"
+    ),
+    Column("at", Time, nullable=False),
+    PrimaryKeyConstraint("repository_id", "digest", "at"),
+    comment="Deletions, a set union. What is newer than the last one exists.",
 )
 
 crawls = Table(
@@ -248,6 +274,10 @@ crawls = Table(
     Column("started_at", Time, nullable=False),
     Column("finished_at", Time),
     Column("certificate", Text, nullable=False, server_default="{}", comment="JSON: how complete the reading was"),
+    Column(
+        "confirmed_count", BigInteger, nullable=False, server_default="0", comment="changes that events had told of"
+    ),
+    Column("drift_count", BigInteger, nullable=False, server_default="0", comment="changes that no event had told of"),
 )
 Index(None, crawls.c.registry_id, crawls.c.started_at)
 

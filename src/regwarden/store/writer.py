@@ -1,18 +1,17 @@
 """How do many callers share one writer? Whatever is queued is committed together, each piece of work in a SAVEPOINT.
 
 A failing piece is rolled back alone. Callers are answered only after COMMIT, so what they were told is on disk.
+Urgent work waits for one piece of ordinary work at most, and never shares a transaction with any.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -35,17 +34,68 @@ _TRANSIENT_STATES: Final = frozenset({"40001", "40P01"})
 class _Unit:
     """One caller's work, and where its result is awaited."""
 
-    __slots__ = ("attempt_count", "future", "work")
+    __slots__ = ("attempt_count", "future", "is_urgent", "not_before", "work")
 
-    def __init__(self, work: Callable[[Connection], Any]) -> None:
+    def __init__(self, work: Callable[[Connection], Any], *, is_urgent: bool) -> None:
         self.work = work
         self.future: Future[Any] = Future()
+        self.is_urgent = is_urgent
         self.attempt_count = 0
+        self.not_before = 0.0
 
     def start(self) -> bool:
         """Count an attempt; False if the caller has given up before the first."""
         self.attempt_count += 1
         return self.attempt_count > 1 or self.future.set_running_or_notify_cancel()
+
+
+class _Backlog:
+    """What waits for the writer: urgent and ordinary units, each in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._urgent: deque[_Unit] = deque()
+        self._ordinary: deque[_Unit] = deque()
+        self._is_closed = False
+        self._changed = threading.Condition()
+
+    def qsize(self) -> int:
+        return len(self._urgent) + len(self._ordinary)
+
+    def has_urgent(self) -> bool:
+        return bool(self._urgent)
+
+    def put(self, unit: _Unit) -> None:
+        with self._changed:
+            if self._is_closed:
+                message = "the database has been closed"
+                raise StoreError(message, code="database-closed")
+            (self._urgent if unit.is_urgent else self._ordinary).append(unit)
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify()
+
+    def take(self, *, prefer_ordinary: bool) -> _Unit | None:
+        """The next unit, as soon as there is one; None when all is done and nothing can come any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.qsize() or self._is_closed)
+            queues = (self._ordinary, self._urgent) if prefer_ordinary else (self._urgent, self._ordinary)
+            return next((queue.popleft() for queue in queues if queue), None)
+
+    def take_urgent(self, patience_seconds: float) -> _Unit | None:
+        """The next urgent unit, if there is one or one comes in time."""
+        with self._changed:
+            self._changed.wait_for(self.has_urgent, patience_seconds)
+            return self._urgent.popleft() if self._urgent else None
+
+    def take_like(self, first: _Unit) -> _Unit | None:
+        """The next unit that may share a transaction with ``first``; None if there is none."""
+        with self._changed:
+            if first.is_urgent:
+                return self._urgent.popleft() if self._urgent else None
+            return self._ordinary.popleft() if self._ordinary and not self._urgent else None
 
 
 class Writer:
@@ -55,63 +105,58 @@ class Writer:
         """``explain`` turns an exception of the database into the one that callers get."""
         self._engine = engine
         self._explain = explain
-        self._queue: SimpleQueue[_Unit | None] = SimpleQueue()
+        self._queue = _Backlog()
         self._again: deque[_Unit] = deque()
-        self._gate = threading.Lock()
-        self._is_closed = False
+        self._was_urgent = False
         self._thread = threading.Thread(target=self._run, name="regwarden-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[Connection], T]) -> Future[T]:
+    def submit(self, work: Callable[[Connection], T], *, urgent: bool = False) -> Future[T]:
         """Queue ``work``; the future is done after its COMMIT, or holds its exception.
 
         ``work`` may run more than once (after a deadlock, for example), each time on a state without its former
-        attempt. A future cancelled before its work began never runs it.
+        attempt. A future cancelled before its work began never runs it. An ``urgent`` unit waits for at most one
+        ordinary unit and the commit of what was done before it; ordinary units wait for one batch of urgent ones.
         """
         if threading.current_thread() is self._thread:
             message = "work inside a write must use the connection it was given"
             raise RuntimeError(message)
-        unit = _Unit(work)
-        with self._gate:
-            if self._is_closed:
-                message = "the database has been closed"
-                raise StoreError(message, code="database-closed")
-            self._queue.put(unit)
+        unit = _Unit(work, is_urgent=urgent)
+        self._queue.put(unit)
         return unit.future
 
     def close(self) -> None:
         """Finish what is queued, then end the thread."""
-        with self._gate:
-            if not self._is_closed:
-                self._is_closed = True
-                self._queue.put(None)
+        self._queue.close()
         self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            if self._again:
-                time.sleep(_FIRST_PAUSE_SECONDS * 2 ** self._again[0].attempt_count)
-            first = self._again.popleft() if self._again else self._queue.get()
-            if first is None:
-                return
+        while (first := self._first()) is not None:
+            self._was_urgent = first.is_urgent
             self._run_batch(first)
 
+    def _first(self) -> _Unit | None:
+        """What the next batch begins with. Taking turns keeps a stream of urgent units from stopping the others."""
+        if not self._again:
+            return self._queue.take(prefer_ordinary=self._was_urgent)
+        patience_seconds = self._again[0].not_before - monotonic()
+        if patience_seconds <= 0 and self._was_urgent:
+            return self._again.popleft()
+        return self._queue.take_urgent(max(patience_seconds, 0)) or self._again.popleft()
+
     def _ready(self, first: _Unit) -> Iterator[_Unit]:
-        """``first``, then everything that is queued by now or becomes queued while the batch is young."""
+        """``first``, then all of its kind that is queued by now or becomes queued while the batch is young."""
         ends_at = monotonic() + _LONGEST_BATCH_SECONDS
-        yield first
-        while monotonic() < ends_at:
-            if self._again:
-                yield self._again.popleft()
-                continue
-            try:
-                unit = self._queue.get_nowait()
-            except Empty:
-                return
-            if unit is None:
-                self._queue.put(None)
-                return
+        unit: _Unit | None = first
+        while unit is not None:
             yield unit
+            unit = self._next_like(first) if monotonic() < ends_at else None
+
+    def _next_like(self, first: _Unit) -> _Unit | None:
+        is_stopped = self._queue.has_urgent() and not first.is_urgent
+        if self._again and self._again[0].is_urgent == first.is_urgent and not is_stopped:
+            return self._again.popleft()
+        return self._queue.take_like(first)
 
     def _run_batch(self, first: _Unit) -> None:
         outcomes: list[_Outcome] = []
@@ -142,6 +187,7 @@ class Writer:
         if error is None:
             unit.future.set_result(outcome.result)
         elif (outcome.is_repeatable or _is_transient(error)) and unit.attempt_count < _MOST_ATTEMPTS:
+            unit.not_before = monotonic() + _FIRST_PAUSE_SECONDS * 2**unit.attempt_count
             self._again.append(unit)
         else:
             unit.future.set_exception(self._explain(error))

@@ -20,6 +20,8 @@ OCI_CONFIG: Final = "application/vnd.oci.image.config.v1+json"
 OCI_EMPTY: Final = "application/vnd.oci.empty.v1+json"
 HELM_CONFIG: Final = "application/vnd.cncf.helm.config.v1+json"
 BUILDKIT_CACHE_CONFIG: Final = "application/vnd.buildkit.cacheconfig.v0"
+# What registries call every blob in answers and notifications.
+ANY_BLOB: Final = "application/octet-stream"
 
 IMAGE_MANIFESTS: Final = frozenset({DOCKER_MANIFEST, OCI_MANIFEST})
 INDEXES: Final = frozenset({DOCKER_LIST, OCI_INDEX})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from alembic import context
 
+from regwarden.store.event_schema import deliveries
 from regwarden.store.migrations import VERSION_TABLE
-from regwarden.store.schema import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
-    target_metadata=metadata,
+    target_metadata=deliveries.metadata,
     version_table=VERSION_TABLE,
     render_as_batch=connection.dialect.name == "sqlite",
 )

@@ -1,0 +1,61 @@
+"""``regwarden serve``: run the service until it is told to stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from regwarden.cli.invocation import Invocation, RegwardenCommand, pass_invocation
+
+if TYPE_CHECKING:
+    from regwarden.service import Ready
+
+
+@click.command(cls=RegwardenCommand)
+@click.option(
+    "--listen",
+    multiple=True,
+    metavar="ADDRESS",
+    help="HOST:PORT or unix:/path/to/socket. Repeatable. [default: 127.0.0.1:8350, or [server] in the configuration]",
+)
+@pass_invocation
+def command(invocation: Invocation, listen: tuple[str, ...]) -> None:
+    """Take in notifications, crawl by schedule, and keep the inventory live, until stopped.
+
+    Registries send their notifications to /hooks/NAME; `regwarden registry check NAME` prints what to configure
+    there. Every configured registry is crawled at its own interval. /healthz and /readyz tell how the service is.
+    SIGTERM or Ctrl-C ends it: what was acknowledged is on the disk.
+
+    Examples:
+      regwarden serve
+      regwarden serve --listen 0.0.0.0:8350 --listen unix:/run/regwarden/hooks.sock
+
+    Exit status: 0 stopped, 1 it cannot run.
+    """
+    import os
+
+    from regwarden.service import serve
+    from regwarden.telemetry import configure_logging
+    from regwarden.wiring import run_async
+
+    configure_logging(verbose=max(invocation.verbose, 0 if invocation.quiet else 1), quiet=invocation.quiet)
+    run_async(serve(invocation.loaded, os.environ, listen, on_ready=lambda ready: _tell(invocation, ready)))
+
+
+def _tell(invocation: Invocation, ready: Ready) -> None:
+    """Say where the service is, and what to do next."""
+    talk = invocation.printer.talk
+    for address in ready.addresses:
+        talk(f"listening on {address}")
+    if ready.compatible_address:
+        talk(f"listening as regstat on {ready.compatible_address}")
+    talk(f"database: {ready.database}")
+    for name, schedule in ready.schedules.items():
+        talk(f"registry {name}: crawl schedule {schedule}")
+    for name, reason in ready.problems.items():
+        talk(f"registry {name}: not crawled until the service is started again: {reason}")
+    if not ready.schedules and not ready.problems:
+        talk("no registry is configured; `regwarden config default` shows how to")
+        return
+    talk("notifications: `regwarden registry check NAME` prints what to configure in a registry")

@@ -1,0 +1,401 @@
+"""Folded events as rows: repositories, manifests, blobs, points, removals, pulls, and what must be read again.
+
+Only joins, so that it does not matter in which order batches come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy.engine import Connection
+
+from regwarden.core.folding import Changes, ContentChange, TagPull
+from regwarden.core.hosts import normalise_host
+from regwarden.core.oci.digests import Digest
+from regwarden.store.bulk import Join, bulk_ids, bulk_join, bulk_upsert
+from regwarden.store.chunks import chunked
+from regwarden.store.event_schema import pull_days
+from regwarden.store.existence import EVERYTHING, Touched, note_removals, refresh_existence, touch
+from regwarden.store.keyed import select_by_key
+from regwarden.store.referenced import save_references
+from regwarden.store.rereads import Reread
+from regwarden.store.schema import (
+    blobs,
+    manifests,
+    removals,
+    repositories,
+    repository_blobs,
+    repository_manifests,
+    tag_history,
+    tags,
+)
+from regwarden.store.tag_state import TagKey, resolve_all
+from regwarden.store.times import from_micros, to_micros
+
+NEAR_CRAWL_DELAY: Final = timedelta(seconds=65)
+PULL_RACE: Final = timedelta(seconds=60)
+PULL_DELAY: Final = timedelta(seconds=5)
+FROM_EVENTS: Final = "partial"
+# What a tag points to, and when it was last heard of from whatever source; a row even where nothing is known of it.
+_LAST_WORD: Final = """
+SELECT p.id, {name}, m.digest, coalesce((SELECT max(h.at) FROM tag_history h
+  WHERE h.repository_id = p.id AND h.tag = {name} AND h.at > coalesce(p.read_until, 0)), p.read_until, 0)
+FROM repositories p LEFT JOIN tags t ON t.repository_id = p.id AND t.name = {name}
+LEFT JOIN manifests m ON m.id = t.manifest_id
+WHERE p.id = {repository}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The registry whose events are applied; ``host`` is how its configured address calls it."""
+
+    registry_id: int
+    host: str
+
+
+@dataclass(slots=True)
+class AppliedChanges:
+    """What must be read from the registry, and whether anything changed that sizes are made of."""
+
+    rereads: list[Reread] = field(default_factory=list)
+    is_changed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Repository:
+    id: int
+    name: str
+    settled_at: int | None
+    read_until: int | None
+    deleted_at: int | None
+
+
+@dataclass(slots=True)
+class _Work:
+    """One batch on its way into the tables."""
+
+    connection: Connection
+    place: Place
+    changes: Changes
+    now: datetime
+    repositories: dict[str, _Repository]
+    manifest_ids: dict[bytes, int] = field(default_factory=dict)
+    unread: set[bytes] = field(default_factory=set)
+    outcome: AppliedChanges = field(default_factory=AppliedChanges)
+
+    def repository_id(self, name: str) -> int:
+        """The id of a repository of this batch."""
+        return self.repositories[name].id
+
+
+def apply_changes(connection: Connection, place: Place, changes: Changes, now: datetime) -> AppliedChanges:
+    """Write what a batch of new events changes."""
+    work = _Work(connection, place, changes, now, _ensure_repositories(connection, place, changes))
+    _save_manifests(work)
+    _save_blobs(work)
+    removed = _save_removals(work)
+    changed = _save_points(work, removed)
+    _save_pulls(work)
+    _want_contents(work)
+    _want_repositories(work, changed)
+    return work.outcome
+
+
+def _ensure_repositories(connection: Connection, place: Place, changes: Changes) -> dict[str, _Repository]:
+    bulk_join(
+        connection,
+        repositories,
+        [
+            {"registry_id": place.registry_id, "name": name, "first_seen_at": to_micros(at), "state": FROM_EVENTS}
+            for name, at in changes.repositories.items()
+        ],
+        Join(least=("first_seen_at",)),
+        conflict=("registry_id", "name"),
+    )
+    columns = repositories.c
+    found: dict[str, _Repository] = {}
+    for chunk in chunked(sorted(changes.repositories)):
+        rows = connection.execute(
+            select(columns.id, columns.name, columns.settled_at, columns.read_until, columns.deleted_at).where(
+                columns.registry_id == place.registry_id, columns.name.in_(chunk)
+            )
+        )
+        found.update({row.name: _Repository(*row) for row in rows})
+    return found
+
+
+def _save_manifests(work: _Work) -> None:
+    connection, touched = work.connection, work.changes.manifests
+    if not touched:
+        return
+    facts: dict[bytes, ContentChange] = {}
+    for (_, digest), change in touched.items():
+        facts.setdefault(digest.to_bytes(), change)
+    _find_manifests(work, facts)
+    missing = [key for key in sorted(facts) if key not in work.manifest_ids]
+    bulk_upsert(
+        connection,
+        manifests,
+        [
+            {
+                "digest": key,
+                "state": "unread",
+                "media_type": facts[key].media_type,
+                "size_bytes": facts[key].size_bytes or 0,
+                "blob_ids": b"",
+            }
+            for key in missing
+        ],
+        conflict=("digest",),
+    )
+    _find_manifests(work, missing)
+    rows = []
+    for (name, digest), change in touched.items():
+        manifest_id = work.manifest_ids[digest.to_bytes()]
+        rows.append({"repository_id": work.repository_id(name), "manifest_id": manifest_id} | _content_row(change))
+    clocks = ("alive_at", "pushed_at", "pulled_at", "fetched_at", "checked_at")
+    bulk_join(connection, repository_manifests, rows, Join(clocks, least=("first_seen_at",)))
+    told = {
+        key: change
+        for (_, digest), change in touched.items()
+        if change.references and (key := digest.to_bytes()) in work.unread
+    }
+    save_references(connection, {Digest.from_bytes(key): change for key, change in told.items()})
+    if any(change.pushed_at is not None for change in touched.values()) or work.unread:
+        work.outcome.is_changed = True
+
+
+def _find_manifests(work: _Work, keys: Iterable[bytes]) -> None:
+    for chunk in chunked(list(keys)):
+        for row in work.connection.execute(
+            select(manifests.c.id, manifests.c.digest, manifests.c.state).where(manifests.c.digest.in_(chunk))
+        ):
+            work.manifest_ids[bytes(row.digest)] = row.id
+            if row.state == "unread":
+                work.unread.add(bytes(row.digest))
+
+
+def _content_row(change: ContentChange) -> dict[str, Any]:
+    return {
+        "first_seen_at": to_micros(change.first_at),
+        "alive_at": to_micros(change.alive_at),
+        "pushed_at": to_micros(change.pushed_at),
+        "pulled_at": to_micros(change.pulled_at),
+        "fetched_at": to_micros(change.fetched_at),
+        "checked_at": to_micros(change.checked_at),
+    }
+
+
+def _save_blobs(work: _Work) -> None:
+    touched = work.changes.blobs
+    if not touched:
+        return
+    sizes: dict[bytes, ContentChange] = {digest.to_bytes(): change for (_, digest), change in touched.items()}
+    # Looked up first: on PostgreSQL every insert that meets an existing row uses up an id, and packed ids are 32 bits.
+    known = bulk_ids(work.connection, blobs, "digest", sizes)
+    missing = [key for key in sorted(sizes) if key not in known]
+    bulk_upsert(
+        work.connection,
+        blobs,
+        [
+            {"digest": key, "media_type": sizes[key].media_type, "size_bytes": sizes[key].size_bytes or 0}
+            for key in missing
+        ],
+        conflict=("digest",),
+    )
+    known |= bulk_ids(work.connection, blobs, "digest", missing)
+    rows = []
+    for (name, digest), change in touched.items():
+        latest = [at for at in (change.fetched_at, change.checked_at) if at is not None]
+        rows.append(
+            {
+                "repository_id": work.repository_id(name),
+                "blob_id": known[digest.to_bytes()],
+                "first_seen_at": to_micros(change.first_at),
+                "alive_at": to_micros(change.alive_at),
+                "pushed_at": to_micros(change.pushed_at),
+                "pulled_at": to_micros(max(latest, default=None)),
+            }
+        )
+    clocks = ("alive_at", "pushed_at", "pulled_at")
+    bulk_join(work.connection, repository_blobs, rows, Join(clocks, least=("first_seen_at",)))
+
+
+def _save_removals(work: _Work) -> set[tuple[int, bytes]]:
+    """Keep removals, then look again at what they or newer evidence touch. Returns what was removed."""
+    connection, changes = work.connection, work.changes
+    removed = {
+        (
+            work.repository_id(one.repository),
+            EVERYTHING if one.digest is None else one.digest.to_bytes(),
+            to_micros(one.at),
+        )
+        for one in changes.removals
+    }
+    note_removals(connection, removed)
+    places: dict[int, Touched] = {}
+    for repository_id, digest, _ in removed:
+        touch(places, repository_id, (digest,))
+    alive: dict[int, set[bytes]] = {}
+    for name, living in (*changes.manifests, *changes.blobs):
+        alive.setdefault(work.repository_id(name), set()).add(living.to_bytes())
+    with_removals = _with_removals(connection, alive)
+    for repository_id, digests in alive.items():
+        if repository_id in with_removals:
+            touch(places, repository_id, digests)
+    for repository_id, touched in sorted(places.items()):
+        refresh_existence(connection, repository_id, touched)
+    work.outcome.is_changed = work.outcome.is_changed or bool(removed)
+    return {(repository_id, digest) for repository_id, digest, _ in removed}
+
+
+def _with_removals(connection: Connection, alive: Mapping[int, set[bytes]]) -> set[int]:
+    """Those repositories in which something was ever removed, or that are gone: few."""
+    found: set[int] = set()
+    for chunk in chunked(sorted(alive)):
+        of_chunk = repositories.c.id.in_(chunk)
+        any_removal = select(removals.c.repository_id).where(removals.c.repository_id == repositories.c.id).exists()
+        any_deleted = (
+            select(repository_manifests.c.repository_id)
+            .where(
+                repository_manifests.c.repository_id == repositories.c.id,
+                repository_manifests.c.deleted_at.is_not(None),
+            )
+            .exists()
+        )
+        wanted = select(repositories.c.id).where(
+            of_chunk, or_(repositories.c.deleted_at.is_not(None), any_removal, any_deleted)
+        )
+        found.update(connection.execute(wanted).scalars())
+    return found
+
+
+def _save_points(work: _Work, removed: set[tuple[int, bytes]]) -> frozenset[TagKey]:
+    """Keep what tags pointed to, and make the rows of those tags, and of what points to removed content, anew."""
+    connection, points = work.connection, work.changes.points
+    rows: list[dict[str, Any]] = []
+    for point in points:
+        at = to_micros(point.at)
+        rows.append(
+            {
+                "repository_id": work.repository_id(point.repository),
+                "tag": point.tag,
+                "at": at,
+                "digest": b"" if point.digest is None else point.digest.to_bytes(),
+                "cause": "event",
+                "effective_at": at,
+            }
+        )
+    bulk_upsert(connection, tag_history, rows)
+    keys: set[TagKey] = {(row["repository_id"], row["tag"]) for row in rows}
+    keys |= _tags_of(connection, removed)
+    changed = resolve_all(connection, keys)
+    _save_hosts(work)
+    work.outcome.is_changed = work.outcome.is_changed or bool(changed)
+    return changed
+
+
+def _tags_of(connection: Connection, removed: set[tuple[int, bytes]]) -> set[TagKey]:
+    by_repository: dict[int, list[bytes]] = {}
+    for repository_id, digest in removed:
+        by_repository.setdefault(repository_id, []).append(digest)
+    found: set[TagKey] = set()
+    for repository_id, digests in by_repository.items():
+        if EVERYTHING in digests:
+            names = connection.execute(select(tags.c.name).where(tags.c.repository_id == repository_id)).scalars()
+            found.update((repository_id, name) for name in names)
+            continue
+        for chunk in chunked(digests):
+            wanted = (
+                select(tags.c.name)
+                .join(manifests, manifests.c.id == tags.c.manifest_id)
+                .where(tags.c.repository_id == repository_id, manifests.c.digest.in_(chunk))
+            )
+            found.update((repository_id, name) for name in connection.execute(wanted).scalars())
+    return found
+
+
+def _save_hosts(work: _Work) -> None:
+    """Keep under which other name than the configured one the last event knew the registry."""
+    rows = [
+        {"of_repository": work.repository_id(name), "of_tag": tag, "seen_host": host, "seen_at": to_micros(at)}
+        for (name, tag), (at, host) in work.changes.hosts.items()
+        if host and normalise_host(host) != work.place.host
+    ]
+    if rows:
+        work.connection.execute(
+            update(tags)
+            .where(
+                tags.c.repository_id == bindparam("of_repository"),
+                tags.c.name == bindparam("of_tag"),
+                func.coalesce(tags.c.event_at, 0) <= bindparam("seen_at"),
+            )
+            .values(host=bindparam("seen_host")),
+            rows,
+        )
+
+
+def _save_pulls(work: _Work) -> None:
+    rows = [
+        {
+            "repository_id": work.repository_id(key.repository),
+            "manifest_id": work.manifest_ids[key.digest.to_bytes()],
+            "tag": key.tag,
+            "day": key.day,
+            "pull_class": key.pull_class,
+            "method": key.method,
+            "pull_count": counted.count,
+            "last_at": to_micros(counted.last_at),
+        }
+        for key, counted in work.changes.pulls.items()
+    ]
+    bulk_join(work.connection, pull_days, rows, Join(("last_at",), added=("pull_count",)))
+
+
+def _want_contents(work: _Work) -> None:
+    """Manifests whose bytes were never read are read from the registry, by digest."""
+    for name, digest in work.changes.manifests:
+        if digest.to_bytes() in work.unread:
+            work.outcome.rereads.append(Reread(work.place.registry_id, name, str(digest), "unread-content", work.now))
+
+
+def _want_repositories(work: _Work, changed: frozenset[TagKey]) -> None:
+    """Repositories in which events and the last reading, or pulls and what is known, do not fit together."""
+    due: dict[str, tuple[datetime, str]] = {}
+    for point in work.changes.points:
+        known = work.repositories[point.repository]
+        at = to_micros(point.at)
+        if (
+            known.settled_at is not None
+            and known.read_until is not None
+            and known.settled_at <= at < known.read_until
+            and (known.id, point.tag) in changed
+        ):
+            due[point.repository] = (max(point.at, work.now) + NEAR_CRAWL_DELAY, "event-near-crawl")
+    for name in _surprising_pulls(work):
+        due.setdefault(name, (work.now + PULL_DELAY, "pull-disagrees"))
+    for name, (moment, reason) in sorted(due.items()):
+        work.outcome.rereads.append(Reread(work.place.registry_id, name, "", reason, moment))
+
+
+def _surprising_pulls(work: _Work) -> set[str]:
+    """Repositories in which a pull by tag was answered with something else than what the tag is known to point to.
+
+    An answer may be as old as a push is on its way, so only what differs for longer counts.
+    """
+    latest: dict[TagKey, TagPull] = {}
+    for pull in work.changes.tag_pulls:
+        key = (work.repository_id(pull.repository), pull.tag)
+        if key not in latest or pull.at > latest[key].at:
+            latest[key] = pull
+    surprising: set[str] = set()
+    for repository_id, tag, digest, last_at in select_by_key(work.connection, _LAST_WORD, sorted(latest)):
+        pull = latest[repository_id, tag]
+        if (digest is None or bytes(digest) != pull.digest.to_bytes()) and pull.at > from_micros(last_at) + PULL_RACE:
+            surprising.add(pull.repository)
+    return surprising

@@ -1,0 +1,132 @@
+"""Renamed paths (GitLab's ``rename``): their repositories get the new name and keep their history.
+
+An event of before the rename that arrives later belongs to the new name. Where that is taken already, because newer
+events came first, both are joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Table, delete, or_, select, update
+from sqlalchemy.engine import Connection
+
+from regwarden.core.folding import Rename
+from regwarden.store.bulk import Join, bulk_join
+from regwarden.store.event_schema import pull_days, repository_renames
+from regwarden.store.existence import Touched, refresh_existence
+from regwarden.store.schema import (
+    crawl_checkpoints,
+    crawl_problems,
+    removals,
+    repositories,
+    repository_blobs,
+    repository_manifests,
+    tag_history,
+    tags,
+    usage_days,
+)
+from regwarden.store.tag_state import resolve_tags
+from regwarden.store.times import to_micros
+
+_CLOCKS: Final = ("alive_at", "pushed_at", "pulled_at")
+# How rows of both repositories become one.
+_JOINS: Final = (
+    (repository_manifests, Join((*_CLOCKS, "fetched_at", "checked_at", "verified_at"), least=("first_seen_at",))),
+    (repository_blobs, Join((*_CLOCKS, "verified_at"), least=("first_seen_at",))),
+    (tag_history, Join()),
+    (removals, Join()),
+    (pull_days, Join(("last_at",), added=("pull_count",))),
+)
+
+
+def present_name(name: str, at: int, renames: Sequence[tuple[str, str, int]]) -> str:
+    """What a repository that was called ``name`` at a moment (microseconds) is called now.
+
+    ``renames`` are (old path, new path, moment), the oldest first.
+    """
+    for old_path, new_path, moment in renames:
+        if at < moment and (name == old_path or name.startswith(f"{old_path}/")):
+            name, at = new_path + name[len(old_path) :], moment
+    return name
+
+
+def load_renames(connection: Connection, registry_id: int) -> list[tuple[str, str, int]]:
+    """The renames of a registry as ``present_name`` takes them."""
+    columns = repository_renames.c
+    found = connection.execute(
+        select(columns.old_path, columns.new_path, columns.at)
+        .where(columns.registry_id == registry_id)
+        .order_by(columns.at)
+    )
+    return [(row.old_path, row.new_path, row.at) for row in found]
+
+
+def apply_renames(connection: Connection, registry_id: int, renames: Collection[Rename]) -> None:
+    """Keep renames and give the repositories at and below the old paths their new names."""
+    ordered = sorted(renames, key=lambda one: (one.at, one.old_path))
+    bulk_join(
+        connection,
+        repository_renames,
+        [
+            {
+                "registry_id": registry_id,
+                "old_path": one.old_path,
+                "at": to_micros(one.at),
+                "new_path": one.new_path,
+            }
+            for one in ordered
+        ],
+        Join(),
+    )
+    for one in ordered:
+        columns = repositories.c
+        below = columns.name.startswith(f"{one.old_path}/", autoescape=True)
+        found = connection.execute(
+            select(columns.id, columns.name).where(
+                columns.registry_id == registry_id,
+                columns.first_seen_at < to_micros(one.at),
+                or_(columns.name == one.old_path, below),
+            )
+        ).all()
+        for row in found:
+            _rename(connection, registry_id, row.id, one.new_path + row.name[len(one.old_path) :])
+
+
+def _rename(connection: Connection, registry_id: int, repository_id: int, name: str) -> None:
+    taken = connection.execute(
+        select(repositories.c.id).where(repositories.c.registry_id == registry_id, repositories.c.name == name)
+    ).scalar()
+    if taken is None:
+        connection.execute(update(repositories).where(repositories.c.id == repository_id).values(name=name))
+    elif taken != repository_id:
+        _merge(connection, repository_id, int(taken))
+
+
+def _merge(connection: Connection, source_id: int, target_id: int) -> None:
+    """Join everything known of one repository into another, and drop the first."""
+    names = set(connection.execute(select(tags.c.name).where(tags.c.repository_id == source_id)).scalars())
+    names |= set(connection.execute(select(tags.c.name).where(tags.c.repository_id == target_id)).scalars())
+    for table, join in _JOINS:
+        _move(connection, table, source_id, target_id, join)
+    for table in (tags, crawl_checkpoints, crawl_problems, usage_days):
+        connection.execute(delete(table).where(table.c.repository_id == source_id))
+    first = select(repositories.c.first_seen_at).where(repositories.c.id == source_id).scalar_subquery()
+    connection.execute(
+        update(repositories)
+        .where(repositories.c.id == target_id, repositories.c.first_seen_at > first)
+        .values(first_seen_at=first)
+    )
+    connection.execute(delete(repositories).where(repositories.c.id == source_id))
+    refresh_existence(connection, target_id, Touched(is_whole=True))
+    resolve_tags(connection, target_id, names)
+
+
+def _move(connection: Connection, table: Table, source_id: int, target_id: int, join: Join) -> None:
+    rows: list[dict[str, Any]] = [
+        {**row._mapping, "repository_id": target_id}  # noqa: SLF001 -- SQLAlchemy's public name for it
+        for row in connection.execute(select(table).where(table.c.repository_id == source_id))
+    ]
+    bulk_join(connection, table, rows, join)
+    connection.execute(delete(table).where(table.c.repository_id == source_id))

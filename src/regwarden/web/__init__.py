@@ -1,0 +1,1 @@
+"""What Regwarden serves: deliveries of registries, commands beside the service."""

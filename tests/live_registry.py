@@ -1,0 +1,206 @@
+"""A real registry whose notifications go to a running service, what people do to it, and what a fresh crawl finds."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regwarden import connect
+from regwarden.library import Inventory
+from regwarden.testing.content import BuiltManifest, Content
+from regwarden.testing.images import image, image_config, index, real_layer
+from regwarden.testing.server import running_sample_registry
+from tests import servers
+from tests.fixtures.distribution_servers import RegistryServer, StartRegistry
+from tests.sample_inventory import isolated_environment, run_cli
+from tests.serving import Service, running_service
+
+LIVE_SECONDS = 15.0
+NOUNS = {
+    "repositories": ("repository",),
+    "tags": ("repository", "tag"),
+    "manifests": ("repository", "digest"),
+    "blobs": ("repository", "digest"),
+}
+# When something was observed depends on who observes it; so does what only an event can tell of, an untagged manifest.
+OBSERVED = {
+    *"first_seen_at seen_at tagged_at pushed_at pulled_at fetched_at checked_at pulls_known_since".split(),
+    *"verified_at untagged_since deleted_at manifest_count stored_all_bytes".split(),
+}
+BASE = real_layer(b"a layer that many share")
+
+
+def picture(seed: str, *, is_oci: bool = True) -> BuiltManifest:
+    """An image of two layers, the first of which all of them share."""
+    return image([BASE, real_layer(f"layer of {seed}".encode())], oci=is_oci)
+
+
+def multi_platform() -> BuiltManifest:
+    platforms = ("linux/amd64", "linux/arm64")
+    return index([image([real_layer(f"layer of {name}".encode())], image_config(name)) for name in platforms])
+
+
+@dataclass
+class Live:
+    """One registry ``prod`` and the service that takes its events in, which can be stopped and started again."""
+
+    place: Path
+    database_url: str
+    registry: RegistryServer
+    configuration: str
+    source: str = ""
+    _services: ExitStack = field(default_factory=ExitStack)
+    _fresh_count: int = 0
+
+    @property
+    def config(self) -> Path:
+        return self.place / "regwarden.toml"
+
+    def start_service(self) -> Service:
+        running = running_service(self.place, self.configuration, database_url=self.database_url)
+        return self._services.enter_context(running)
+
+    def stop_service(self) -> None:
+        self._services.close()
+
+    def connect(self, database_url: str = "") -> Inventory:
+        return connect(database_url or self.database_url, config=self.config, environ={})
+
+    def ask(self, *arguments: str) -> Any:
+        """A command in this process, beside the service."""
+        return run_cli(self.place, *arguments, REGWARDEN_DATABASE=self.database_url, REGWARDEN_CONFIG=str(self.config))
+
+    def start_command(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command in a process of its own."""
+        environment = {name: text for name, text in isolated_environment(self.place).items() if text is not None}
+        environment |= {"REGWARDEN_DATABASE": self.database_url, "REGWARDEN_CONFIG": str(self.config)}
+        command = [sys.executable, "-m", "regwarden", *arguments]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+    def copy(self, name: str, target: str, *options: str) -> None:
+        """Push an image of the source with skopeo."""
+        open_ = ("--src-tls-verify=false", "--dest-tls-verify=false")
+        skopeo("copy", *open_, *options, f"docker://{self.source}/{name}", f"docker://{self.registry.host}/{target}")
+
+    def pull(self, name: str, folder: str) -> None:
+        skopeo("copy", "--src-tls-verify=false", f"docker://{self.registry.host}/{name}", f"dir:{self.place / folder}")
+
+    def put(self, repository: str, built: BuiltManifest, tag: str = "") -> str:
+        """Push over the API, with a tag or by digest; returns the digest."""
+        for blob in built.blobs:
+            place = self.call("POST", f"{repository}/blobs/uploads/").headers["Location"]
+            self.call("PUT", f"{place}&digest={blob.digest}", b"".join(blob.chunks()), "application/octet-stream")
+        self.call("PUT", f"{repository}/manifests/{tag or built.digest}", built.payload, built.media_type)
+        return str(built.digest)
+
+    def call(self, method: str, path: str, body: bytes | None = None, media_type: str = "") -> http.client.HTTPResponse:
+        url = path if path.startswith("http") else f"{self.registry.url}/v2/{path}"
+        headers = {"Content-Type": media_type} if media_type else {}
+        with urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method), timeout=20) as answer:
+            answer.read()
+            return answer
+
+    def becomes(self, wanted: Any, read: Callable[[Inventory], Any]) -> None:
+        """Wait until the inventory says so, by events alone or after the crawl that they asked for."""
+        found: list[Any] = [None]
+
+        def is_so() -> bool:
+            found[0] = read(inventory)
+            return bool(found[0] == wanted)
+
+        with self.connect() as inventory:
+            try:
+                servers.wait_until(is_so, what="the inventory", timeout_seconds=LIVE_SECONDS)
+            except BaseException:
+                assert found[0] == wanted
+                raise
+
+    def is_settled(self) -> bool:
+        """Whether every event is applied, everything that they named is read, and the sizes are those of now."""
+        with self.connect() as inventory:
+            status = inventory.notifications("prod", form="none").status
+            return not (status.pending_count or status.reread_count)
+
+    def differences(self, *, ignored: frozenset[str] = frozenset()) -> dict[Any, Any]:
+        """What a crawl into an empty database sees otherwise than the inventory, by noun, row and field."""
+        self._fresh_count += 1
+        found: dict[Any, Any] = {}
+        with self.connect() as live, self.connect(f"sqlite:///{self.place}/fresh-{self._fresh_count}.sqlite3") as fresh:
+            assert fresh.crawl("prod").state == "complete"
+            for noun, key in NOUNS.items():
+                ours, theirs = (_by_key(getattr(one, noun)(), key, ignored) for one in (live, fresh))
+                more = () if noun in ("manifests", "blobs") else ours.keys() - theirs.keys()
+                found |= {(noun, name): "only here" for name in more}
+                for name, row in theirs.items():
+                    if (mine := ours.get(name)) != row:
+                        changed = {field: (mine[field], row[field]) for field in row if mine[field] != row[field]} if mine else "missing"
+                        found[noun, name] = changed
+        return found
+
+
+def _by_key(rows: Any, key: tuple[str, ...], ignored: frozenset[str]) -> dict[tuple[str, ...], dict[str, Any]]:
+    left_out = OBSERVED | ignored
+    return {
+        tuple(row[name] for name in key): {
+            name: value for name, value in row.items() if name not in left_out and not name.startswith("age_")
+        }
+        for row in rows
+    }
+
+
+def skopeo(*arguments: str) -> str:
+    program = servers.require_binary("skopeo")
+    return subprocess.run([program, *arguments], check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@contextmanager
+def live_registry(
+    place: Path, start: StartRegistry, *, form: str = "lean", database_url: str = "", crawl_every: str = "never"
+) -> Iterator[Live]:
+    """A registry that was configured with the block which ``registry check`` prints, and a service; both run."""
+    hook, port = _free_port(), _free_port()
+    url = database_url or f"sqlite:///{place / 'inventory.sqlite3'}"
+    configuration = (
+        f'[server]\nlisten = ["127.0.0.1:{hook}"]\n[defaults]\ncrawl_every = "{crawl_every}"\n'
+        f'[[registry]]\nname = "prod"\nurl = "http://127.0.0.1:{port}"\n'
+    )
+    (place / "regwarden.toml").write_text(configuration)
+    printed = run_cli(place, "registry", "check", "prod", "--notifications", form, "--database", url,
+                      REGWARDEN_CONFIG=str(place / "regwarden.toml")).stdout  # fmt: skip
+    block = printed[printed.index("notifications:\n") :]
+    registry = start(pasted=block, settings={"http": {"addr": f"127.0.0.1:{port}"}})
+    live = Live(place, url, registry, configuration)
+    with running_sample_registry(_source()) as source:
+        live.source = source.url.removeprefix("http://")
+        live.start_service()
+        try:
+            yield live
+        finally:
+            live.stop_service()
+
+
+def _source() -> Content:
+    content = Content()
+    for seed in ("1", "2", "3"):
+        content.repository("docker").add(picture(f"docker {seed}", is_oci=False), seed)
+        content.repository("oci").add(picture(f"oci {seed}"), seed)
+    content.repository("multi").add(multi_platform(), "1")
+    return content
+
+
+def _free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        return int(listener.getsockname()[1])

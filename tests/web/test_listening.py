@@ -1,0 +1,96 @@
+"""Listeners: who may have an address, and how long a connection may say nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from contextlib import closing
+
+import pytest
+
+from regwarden.errors import Conflict
+from regwarden.settings_sections import ListenAddress
+from regwarden.web import listening
+from regwarden.web.listening import bound, serving, shown_address
+
+ANY = ListenAddress("127.0.0.1", 0)
+posix = pytest.mark.skipif(sys.platform == "win32", reason="no Unix sockets there")
+
+
+async def app(scope, receive, send):
+    body = b""
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def test_connections_that_say_nothing_or_too_little_are_closed(monkeypatch):
+    monkeypatch.setattr(listening, "_HEADER_SECONDS", 0.2)
+    monkeypatch.setattr(listening, "_REQUEST_SECONDS", 0.4)
+    with bound(ANY) as listeners:
+        async with serving(app, listeners, None):
+            port = listeners[0].getsockname()[1]
+            for said in (
+                b"",
+                b"POST / HTTP/1.1\r\nHost:",
+                b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab",
+            ):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(said)
+                assert await asyncio.wait_for(reader.read(), 5) == b""
+                writer.close()
+
+
+async def test_an_idle_connection_may_be_used_again_later(monkeypatch):
+    monkeypatch.setattr(listening, "_HEADER_SECONDS", 0.1)
+    with bound(ANY) as listeners:
+        async with serving(app, listeners, None):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listeners[0].getsockname()[1])
+            for _ in range(2):
+                writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+                assert (await reader.readuntil(b"\r\n\r\nhi")).startswith(b"HTTP/1.1 200")
+                await asyncio.sleep(0.3)
+            writer.close()
+
+
+def test_an_address_in_use_is_said_with_a_hint():
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        address = ListenAddress("127.0.0.1", other.getsockname()[1])
+        with pytest.raises(Conflict, match="another program listens there") as caught, bound(address):
+            pass
+    assert (caught.value.code, caught.value.exit_status) == ("cannot-listen", 1)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("address", [ListenAddress("192.0.2.1", 0), ListenAddress("no.such.host.invalid", 1)], ids=str)
+def test_an_address_of_another_machine_is_said_with_a_hint(address):
+    with pytest.raises(Conflict, match="cannot listen on") as caught, bound(address):
+        pass
+    assert "address of this machine" in caught.value.hint
+
+
+@posix
+def test_a_socket_that_is_left_over_is_replaced_and_a_live_one_is_not(tmp_path):
+    address = ListenAddress(path=str(tmp_path / "x.sock"))
+    left_over = socket.socket(socket.AF_UNIX)
+    left_over.bind(address.path)
+    left_over.close()
+    with bound(address) as (listener,):
+        assert shown_address(listener, is_tls=False) == str(address)
+        with pytest.raises(Conflict, match="another program listens there"), bound(address):
+            pass
+    assert not (tmp_path / "x.sock").exists()
+
+
+@posix
+def test_a_file_that_is_no_socket_is_not_touched(tmp_path):
+    file = tmp_path / "precious"
+    file.write_text("x")
+    with pytest.raises(Conflict, match="not a socket"), bound(ListenAddress(path=str(file))):
+        pass
+    assert file.read_text() == "x"
