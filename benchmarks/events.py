@@ -29,14 +29,19 @@ from pathlib import Path
 from typing import Any
 
 SECRET = "benchmark-secret"
+INSTANCE = str(uuid.uuid4())
 REPOSITORIES, TAGS = 200, 20
 CONFIGURATION = """\
 [defaults]
 crawl_every = "never"
 
+[events]
+keep_bodies = "1s"
+keep_events = "1s"
+
 [[registry]]
 name = "prod"
-url = "http://127.0.0.1:9"
+url = "http://127.0.0.1:{registry}"
 hook_secret_files = ["{secret}"]
 """
 
@@ -44,7 +49,6 @@ hook_secret_files = ["{secret}"]
 def bodies() -> Iterator[bytes]:
     """Pushes and pulls as Distribution sends them, about 1 kB each, without end."""
     number = 0
-    instance = str(uuid.uuid4())
     while True:
         number += 1
         # A push, then two pulls of what it pushed: one by tag, one by digest.
@@ -76,7 +80,7 @@ def bodies() -> Iterator[bytes]:
             "target": target,
             "request": request,
             "actor": {},
-            "source": {"addr": "registry-0:5000", "instanceID": instance},
+            "source": {"addr": "registry-0:5000", "instanceID": INSTANCE},
         }
         yield json.dumps({"events": [one]}, indent=3).encode()
 
@@ -234,28 +238,71 @@ def pending(database: str) -> int:
         return int(opened.read_now(lambda connection: connection.execute(waiting).scalar_one()))
 
 
+def large_registry(port: int) -> None:
+    """10,000 tags to crawl, in memory."""
+    from regwarden.testing.content import Content
+    from regwarden.testing.images import image, layer
+    from regwarden.testing.server import Listen, SampleRegistry
+
+    content = Content()
+    for number in range(10_000):
+        name = f"crawled/app{number // 50}"
+        content.repository(name).add(image([layer(f"{number} {part}", 4096) for part in range(4)]), f"v{number % 50}")
+
+    async def work() -> None:
+        stopped = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+        async with SampleRegistry(content, listen=Listen("127.0.0.1", port)):
+            await stopped.wait()
+
+    asyncio.run(work())
+
+
+def backup(database: str, folder: Path) -> list[str]:
+    """A copy of the whole file by SQLite's own means, as an operator makes it."""
+    program = (
+        "import sqlite3, sys; source = sqlite3.connect(sys.argv[1]); "
+        "source.backup(sqlite3.connect(sys.argv[2]), pages=200, sleep=0.01)"
+    )
+    return [sys.executable, "-c", program, database.removeprefix("sqlite:///"), str(folder / "copy.sqlite3")]
+
+
 def measure(name: str, database: str, folder: Path, seconds: float, baselines: dict[int, float]) -> None:
     (folder / "secret").write_text(SECRET)
     configuration = folder / f"{name}.toml"
-    configuration.write_text(CONFIGURATION.format(secret=folder / "secret"))
-    port = free_port()
-    command = [sys.executable, "-m", "regwarden", "serve", "--database", database, "--config", str(configuration)]
-    with process(*command, "--listen", f"127.0.0.1:{port}", port=port):
-        total = 0.0
+    port, registry = free_port(), free_port()
+    configuration.write_text(CONFIGURATION.format(secret=folder / "secret", registry=registry))
+    ours = [sys.executable, "-m", "regwarden"]
+    options = ["--database", database, "--config", str(configuration)]
+    with (
+        process(sys.executable, __file__, "--large-registry", str(registry), port=registry),
+        process(*ours, "serve", *options, "--listen", f"127.0.0.1:{port}", port=port),
+    ):
         for senders in (1, 64):
             started = time.perf_counter()
             rate, median, slowest = run(port, seconds, senders)
-            total += rate * seconds
-            ratio = rate / baselines[senders]
             waiting = pending(database)
             print(
                 f"{name:>10}  {senders:>3} senders  {rate:>7,.0f}/s  median {median:5.2f} ms  p99 {slowest:6.2f} ms  "
-                f"{ratio:5.0%} of the server that stores nothing;  {waiting:,} waiting to be applied"
+                f"{rate / baselines[senders]:5.0%} of the server that stores nothing;  {waiting:,} to be applied"
             )
-            while waiting := pending(database):
+            while pending(database):
                 time.sleep(0.1)
             applied = rate * seconds / (time.perf_counter() - started)
             print(f"{'':>10}               all applied: {applied:,.0f}/s while and after they came")
+        beside = {"a crawl": [*ours, "crawl", "prod", *options, "-q"], "a purge": [*ours, "db", "purge", *options]}
+        if name == "sqlite":
+            beside["a backup"] = backup(database, folder)
+        for what, command in beside.items():
+            with subprocess.Popen(command, stdout=subprocess.DEVNULL) as work:
+                started = time.perf_counter()
+                rate, median, slowest = run(port, seconds, 1)
+                work.wait()
+                elapsed = time.perf_counter() - started
+            print(
+                f"{name:>10}  beside {what:<9} {rate:>7,.0f}/s  median {median:5.2f} ms  p99 {slowest:6.2f} ms  "
+                f"(it took {elapsed:.1f} s, exit status {work.returncode})"
+            )
 
 
 def main() -> None:
@@ -263,9 +310,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--postgresql", action="store_true", help="also with a PostgreSQL of its own")
     parser.add_argument("--null-server", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    parser.add_argument("--large-registry", type=int, metavar="PORT", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.null_server:
         null_server(options.null_server)
+        return
+    if options.large_registry:
+        large_registry(options.large_registry)
         return
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

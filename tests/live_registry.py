@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import gzip
 import http.client
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -14,17 +15,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from regwarden import connect
 from regwarden.library import Inventory
 from regwarden.testing.content import BuiltManifest, Content
-from regwarden.testing.images import image, image_config, index, real_layer
+from regwarden.testing.images import Layer, image, image_config, index, real_layer
 from regwarden.testing.server import running_sample_registry
 from tests import servers
 from tests.fixtures.distribution_servers import RegistryServer, StartRegistry
 from tests.sample_inventory import isolated_environment, run_cli
 from tests.serving import Service, running_service
 
-LIVE_SECONDS = 15.0
+LIVE_SECONDS = 30.0
+HASTY = Path(__file__).parent / "e2e" / "hasty_service.py"
 NOUNS = {
     "repositories": ("repository",),
     "tags": ("repository", "tag"),
@@ -32,21 +36,29 @@ NOUNS = {
     "blobs": ("repository", "digest"),
 }
 # When something was observed depends on who observes it; so does what only an event can tell of, an untagged manifest.
-OBSERVED = {
-    *"first_seen_at seen_at tagged_at pushed_at pulled_at fetched_at checked_at pulls_known_since".split(),
-    *"verified_at untagged_since deleted_at manifest_count stored_all_bytes".split(),
-}
-BASE = real_layer(b"a layer that many share")
+OBSERVED = frozenset(
+    """
+    first_seen_at seen_at tagged_at pushed_at pulled_at fetched_at checked_at pulls_known_since verified_at
+    untagged_since deleted_at manifest_count stored_all_bytes
+    """.split()  # noqa: SIM905 -- read as a list
+)
+
+
+def packed(text: str) -> Layer:
+    """A layer as clients push it; what is not compressed they would compress, under another digest."""
+    return real_layer(gzip.compress(text.encode(), mtime=0))
 
 
 def picture(seed: str, *, is_oci: bool = True) -> BuiltManifest:
-    """An image of two layers, the first of which all of them share."""
-    return image([BASE, real_layer(f"layer of {seed}".encode())], oci=is_oci)
+    """An image of two layers, the first of which all of its format share: each format has a type of its own for it."""
+    return image([packed(f"shared, OCI: {is_oci}"), packed(f"layer of {seed}")], oci=is_oci)
 
 
-def multi_platform() -> BuiltManifest:
+def multi_platform(seed: str) -> BuiltManifest:
     platforms = ("linux/amd64", "linux/arm64")
-    return index([image([real_layer(f"layer of {name}".encode())], image_config(name)) for name in platforms])
+    return index(
+        [image([packed(f"{seed} layer of {name}")], image_config(name, labels={"of": seed})) for name in platforms]
+    )
 
 
 @dataclass
@@ -58,6 +70,9 @@ class Live:
     registry: RegistryServer
     configuration: str
     source: str = ""
+    can_delete_tags: bool = False
+    is_hasty: bool = False
+    services: list[Service] = field(default_factory=list)
     _services: ExitStack = field(default_factory=ExitStack)
     _fresh_count: int = 0
 
@@ -66,8 +81,10 @@ class Live:
         return self.place / "regwarden.toml"
 
     def start_service(self) -> Service:
-        running = running_service(self.place, self.configuration, database_url=self.database_url)
-        return self._services.enter_context(running)
+        program = (str(HASTY),) if self.is_hasty else ("-m", "regwarden")
+        running = running_service(self.place, self.configuration, database_url=self.database_url, program=program)
+        self.services.append(self._services.enter_context(running))
+        return self.services[-1]
 
     def stop_service(self) -> None:
         self._services.close()
@@ -117,12 +134,12 @@ class Live:
             found[0] = read(inventory)
             return bool(found[0] == wanted)
 
+        deadline = time.monotonic() + LIVE_SECONDS
         with self.connect() as inventory:
-            try:
-                servers.wait_until(is_so, what="the inventory", timeout_seconds=LIVE_SECONDS)
-            except BaseException:
-                assert found[0] == wanted
-                raise
+            while (found := read(inventory)) != wanted:
+                if time.monotonic() > deadline:
+                    pytest.fail(f"the inventory has\n{found}\nand not\n{wanted}", pytrace=False)
+                time.sleep(0.1)
 
     def is_settled(self) -> bool:
         """Whether every event is applied, everything that they named is read, and the sizes are those of now."""
@@ -142,7 +159,11 @@ class Live:
                 found |= {(noun, name): "only here" for name in more}
                 for name, row in theirs.items():
                     if (mine := ours.get(name)) != row:
-                        changed = {field: (mine[field], row[field]) for field in row if mine[field] != row[field]} if mine else "missing"
+                        changed = (
+                            {field: (mine[field], row[field]) for field in row if mine[field] != row[field]}
+                            if mine
+                            else "missing"
+                        )
                         found[noun, name] = changed
         return found
 
@@ -162,15 +183,20 @@ def skopeo(*arguments: str) -> str:
     return subprocess.run([program, *arguments], check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def digest_of(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
 @contextmanager
 def live_registry(
-    place: Path, start: StartRegistry, *, form: str = "lean", database_url: str = "", crawl_every: str = "never"
+    place: Path,
+    start: StartRegistry,
+    *,
+    form: str = "lean",
+    database_url: str = "",
+    crawl_every: str = "never",
+    is_hasty: bool = False,
 ) -> Iterator[Live]:
-    """A registry that was configured with the block which ``registry check`` prints, and a service; both run."""
+    """A registry that was configured with the block which ``registry check`` prints, and a service; both run.
+
+    ``is_hasty``: the service waits seconds where it usually waits a minute.
+    """
     hook, port = _free_port(), _free_port()
     url = database_url or f"sqlite:///{place / 'inventory.sqlite3'}"
     configuration = (
@@ -182,7 +208,7 @@ def live_registry(
                       REGWARDEN_CONFIG=str(place / "regwarden.toml")).stdout  # fmt: skip
     block = printed[printed.index("notifications:\n") :]
     registry = start(pasted=block, settings={"http": {"addr": f"127.0.0.1:{port}"}})
-    live = Live(place, url, registry, configuration)
+    live = Live(place, url, registry, configuration, is_hasty=is_hasty)
     with running_sample_registry(_source()) as source:
         live.source = source.url.removeprefix("http://")
         live.start_service()
@@ -197,7 +223,8 @@ def _source() -> Content:
     for seed in ("1", "2", "3"):
         content.repository("docker").add(picture(f"docker {seed}", is_oci=False), seed)
         content.repository("oci").add(picture(f"oci {seed}"), seed)
-    content.repository("multi").add(multi_platform(), "1")
+    for seed in ("1", "2"):
+        content.repository("multi").add(multi_platform(seed), seed)
     return content
 
 

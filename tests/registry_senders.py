@@ -9,7 +9,7 @@ import http.client
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -73,12 +73,15 @@ class Senders:
 
     def post(self, body: bytes, *, timeout: float = TIMEOUT_SECONDS) -> int:
         """Send once; raises ``OSError`` or ``HTTPException`` if there is no answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        try:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)) as connection:
             connection.request("POST", "/hooks/prod", body, {"Authorization": f"Bearer {self.secret}"})
             return connection.getresponse().status
-        finally:
-            connection.close()
+
+    def ask(self, path: str) -> int:
+        """The status of what is to be read there."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS)) as connection:
+            connection.request("GET", path)
+            return connection.getresponse().status
 
     def deliver(self, body: bytes) -> None:
         """Send until it is accepted, as registries do."""

@@ -20,6 +20,7 @@ from regwarden.core.pull_query import (
 from regwarden.core.quantities import parse_moment_or_duration
 from regwarden.core.selectors import parse_selector
 from regwarden.errors import InputError
+from regwarden.library_queries import past_moment
 from regwarden.library_rows import Row
 from regwarden.store.pull_reports import list_pulls, pulls_known_since
 from regwarden.store.query_fields import load_registries
@@ -33,14 +34,15 @@ class PullArguments(TypedDict, total=False):
     ``by`` names what is counted together: registry, repository, tag, digest, class, method, day. ``since`` and
     ``until`` are moments or ages (a ``datetime``, ``2026-01-31``, ``30d``); ``since`` is 30 days ago where it is not
     given, and the beginning where it is ``None``. Days are whole, in UTC: those that end after ``since`` and begin
-    before ``until``. ``classes`` are workload, ci, human, scanner, replicator, crawler, other, ``methods`` GET and
-    HEAD, ``registries`` names, ``repositories`` and ``tags`` patterns; ``sort`` names columns (``-pull_count``: the
-    most first).
+    before ``until``; ``as_of`` asks as if that were now. ``classes`` are workload, ci, human, scanner, replicator,
+    crawler, other, ``methods`` GET and HEAD, ``registries`` names, ``repositories`` and ``tags`` patterns; ``sort``
+    names columns (``-pull_count``: the most first).
     """
 
     by: Sequence[str]
     since: datetime | str | None
     until: datetime | str | None
+    as_of: datetime | str | None
     classes: Sequence[str]
     methods: Sequence[str]
     registries: Sequence[str]
@@ -88,7 +90,10 @@ def build_pull_query(
     limit = arguments.get("limit")
     if limit is not None and limit < 1:
         raise InputError(f"a limit of {limit} rows is not possible", hint="Give a number from 1.", code="bad-limit")
-    since, until = _moment(arguments.get("since", USUAL_SINCE)), _moment(arguments.get("until"))
+    as_of = past_moment(arguments.get("as_of"))
+    since, until = (_moment(given, as_of) for given in (arguments.get("since", USUAL_SINCE), arguments.get("until")))
+    if as_of is not None:
+        until = as_of if until is None else min(until, as_of)
     if since is not None and until is not None and since >= until:
         raise InputError("the time asked for ends before it begins", hint="Give an earlier --since.", code="bad-time")
     by = parse_groupings(_texts(arguments.get("by", USUAL_GROUPING)))
@@ -107,13 +112,13 @@ def build_pull_query(
     )
 
 
-def _moment(given: datetime | str | None) -> datetime | None:
+def _moment(given: datetime | str | None, as_of: datetime | None) -> datetime | None:
     if given is None:
         return None
     if isinstance(given, datetime):
         return given.replace(tzinfo=UTC) if given.tzinfo is None else given
     parsed = parse_moment_or_duration(given.strip())
-    return clock.now() - parsed if isinstance(parsed, timedelta) else parsed
+    return (as_of or clock.now()) - parsed if isinstance(parsed, timedelta) else parsed
 
 
 def _texts(texts: Sequence[str]) -> tuple[str, ...]:

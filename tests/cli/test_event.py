@@ -142,6 +142,19 @@ def test_tail_follows_until_it_is_interrupted(url: str, tmp_path: Path) -> None:
     assert [row["id"] for row in seen] == sorted({row["id"] for row in seen})
 
 
+def test_tail_tells_people_from_when_on_it_looks(url: str, tmp_path: Path) -> None:
+    environ = {name: value for name, value in {**os.environ, **isolated_environment(tmp_path)}.items() if value}
+    told = tmp_path / "stderr"
+    with told.open("wb") as file:
+        command = [sys.executable, "-m", "regwarden", "event", "tail", "--database", url]
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environ, start_new_session=True)
+        try:
+            servers.wait_until(lambda: told.read_text() == "waiting for events; Ctrl-C ends it\n", what="a word")
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=30)
+
+
 def test_what_was_set_aside_is_listed_and_shown_without_its_control_characters(asked: Run) -> None:
     rows = json.loads(asked("event", "quarantine", "list", "--output", "json").stdout)
     assert [(row["state"], row["registry"]) for row in rows] == [("unknown-registry", ""), ("quarantined", "prod")]

@@ -98,6 +98,17 @@ def test_classes_methods_days_and_tags_choose(run: Run, pulled: str, now: dateti
     assert [row["day"] for row in until] == [(now - 50 * DAY).date().isoformat()]
 
 
+def test_pulls_as_of_a_moment_are_those_of_the_days_until_then(run: Run, pulled: str, now: datetime) -> None:
+    then = (now - 20 * DAY).isoformat()
+    assert _json(run, pulled, "pull", "list", "--by", "day", "--as-of", (now - 51 * DAY).isoformat()) == []
+    usual = _json(run, pulled, "pull", "list", "--by", "day", "--as-of", (now - 45 * DAY).isoformat())
+    assert [row["day"] for row in usual] == [(now - 50 * DAY).date().isoformat()]
+    assert _json(run, pulled, "pull", "list", "--by", "day", "--as-of", then, "--since", "10d") == []
+    with connect(pulled) as inventory:
+        assert [row.pull_count for row in inventory.pulls(by=["day"], since=None, as_of=then)] == [1]
+        assert [row.pull_count for row in inventory.pulls(by=["day"], since=None, until=now, as_of=then)] == [1]
+
+
 def test_csv_has_a_line_for_each_day(run: Run, pulled: str, now: datetime) -> None:
     result = run("pull", "list", "--by", "day", "--database", pulled, "--output", "csv")
     rows = list(csv.DictReader(io.StringIO(result.stdout)))

@@ -34,6 +34,7 @@ def interrupted(run: Run, tmp_path: Path) -> str:
             "UPDATE registries SET crawl_id = NULL, crawled_at = NULL, crawl_state = NULL, sized_at = NULL,"
             " repository_count = 0, tag_count = 0, manifest_count = 0"
         )
+        connection.execute("UPDATE crawls SET state = 'running', finished_at = NULL")
     return f"sqlite:///{file}"
 
 
@@ -111,3 +112,11 @@ def test_the_totals_of_a_crawl_that_never_ended_are_unknown(run: Run, interrupte
     result = run("tag", "list", "--database", interrupted)
     assert "latest" in result.stdout
     assert "inventory of small: interrupted, never completed" in result.stderr
+
+
+def test_the_counts_of_a_repository_that_was_not_measured_yet_are_unknown(run: Run, interrupted: str) -> None:
+    with sqlite3.connect(interrupted.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE repositories SET tag_count = 0, manifest_count = 0, logical_bytes = NULL")
+    rows = json.loads(run("repository", "list", "--output", "json", "--database", interrupted).stdout)
+    assert {(row["tag_count"], row["manifest_count"]) for row in rows} == {(None, None)}
+    assert run("repository", "list", "--where", "tag_count = 0", "--count", "--database", interrupted).stdout == "0\n"

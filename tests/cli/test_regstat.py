@@ -78,3 +78,10 @@ def test_on_sqlite_the_reason_is_said(run, tmp_path, words):
     refused = run(*words, "--database", database)
     assert refused.exit_code == 2
     assert "error[needs-postgresql]" in refused.stderr
+
+
+@pytest.mark.parametrize("verb", ["enable", "disable"])
+def test_no_sqlite_file_is_made_for_what_needs_postgresql(run, tmp_path, verb):
+    refused = run("db", "regstat", verb, "--database", f"sqlite:///{tmp_path}/inventory.sqlite3")
+    assert "error[needs-postgresql]" in refused.stderr
+    assert not (tmp_path / "inventory.sqlite3").exists()

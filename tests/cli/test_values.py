@@ -111,3 +111,9 @@ def test_times_are_utc_and_end_in_z() -> None:
 
 def test_unknown_is_null_empty_and_a_dash() -> None:
     assert (to_json_value(None), plain_text(None), csv_text(None), table_text("x", None)) == (None, "", "", "-")
+
+
+def test_moments_of_events_and_of_a_history_are_shown_to_the_second() -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert {table_text(name, moment) for name in ("at", "since", "until")} == {"2026-01-02 03:04:05"}
+    assert table_text("created_at", moment) == "2026-01-02 03:04"

@@ -128,6 +128,7 @@ BAD_EVENTS = {
     "a short digest": event("push", "a", tag="1", digest="sha256:12"),
     "an unknown algorithm": event("push", "a", tag="1", digest="md5:" + "0" * 32),
     "the year 300000": push("a", "1", 1, 0) | {"timestamp": "300000-01-01T00:00:00Z"},
+    "a time after the last one": push("a", "1", 1, 0) | {"timestamp": "9999-12-31T23:59:59-12:00"},
     "no time at all": push("a", "1", 1, 0) | {"timestamp": "yesterday"},
     "a negative size": push("a", "1", 1, 0, target={"size": -1}),
     "a huge size": push("a", "1", 1, 0, target={"size": 2**60}),

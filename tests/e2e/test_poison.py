@@ -22,12 +22,13 @@ from regwarden.store.deliveries import count_deliveries, list_quarantine
 from regwarden.web.bodies import MAX_BODY_BYTES
 from tests.notifications import digest_of, envelope, push, state_of, tags_of
 from tests.registry_senders import Senders
+from tests.sample_inventory import run_cli
 from tests.serving import Service, running_service, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 SECRET = "a-secret-of-the-tests"
-GOOD = envelope(push("team", "v1", 1, -100_000))
+GOOD = envelope(push("team", "v1", 1, -100_000, event_id="push-good"))
 
 
 def changed(old: bytes, new: bytes) -> bytes:
@@ -41,7 +42,12 @@ def beside_a_good_one(bad: bytes) -> bytes:
     return b'{"events": [' + bad + b"," + good + b"]}"
 
 
-TAG, SIZE, NAME, TIME = b'"tag": "v1"', b'"size": 501', b'"repository": "team"', json.loads(GOOD)["events"][0]["timestamp"]
+TAG, SIZE, NAME, TIME = (
+    b'"tag": "v1"',
+    b'"size": 501',
+    b'"repository": "team"',
+    json.loads(GOOD)["events"][0]["timestamp"],
+)
 REFUSED = {
     "empty": b"",
     "spaces": b" " * 1000,
@@ -49,6 +55,7 @@ REFUSED = {
     "NUL in a text": changed(TAG, b'"tag": "v\\u00001"'),
     "a raw NUL in a text": changed(TAG, b'"tag": "v\x001"'),
     "a lone surrogate in a name": changed(NAME, b'"repository": "te\\ud800am"'),
+    "a lone surrogate in a text": changed(b'"useragent": "agent/1"', b'"useragent": "\\ud800"'),
     "invalid UTF-8": changed(TAG, b'"tag": "v\xff1"'),
     "UTF-16": json.dumps(json.loads(GOOD)).encode("utf-16"),
     "a deep array": b'{"events": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
@@ -80,14 +87,20 @@ REFUSED = {
 }
 ACCEPTED = {
     "duplicate keys": (changed(NAME, b'"repository": "first", "repository": "team"'), ("team", "v1")),
-    "texts with NUL and surrogates": (
-        changed(b'"useragent": "agent/1"', b'"useragent": "a\\u0000\\ud800b\\u001b[2J", "extra": {"deep": [[[[1]]]]}'),
+    "texts with NUL and controls": (
+        changed(b'"useragent": "agent/1"', b'"useragent": "a\\u0000b\\u001b[2J", "extra": {"deep": [[[[1e400]]]]}'),
         ("team", "v1"),
     ),
-    "texts of 10 kB": (changed(b'"useragent": "agent/1"', b'"useragent": "' + b"\xc3\xa9" * 10_000 + b'"'), ("team", "v1")),
+    "texts of 10 kB": (
+        changed(b'"useragent": "agent/1"', b'"useragent": "' + b"\xc3\xa9" * 10_000 + b'"'),
+        ("team", "v1"),
+    ),
     "a name at its limit": (changed(NAME, b'"repository": "' + b"n" * 255 + b'"'), ("n" * 255, "v1")),
     "a tag at its limit": (changed(TAG, b'"tag": "' + b"T" * 128 + b'"'), ("team", "T" * 128)),
-    "an id of 10 kB with a NUL": (changed(b'"id": "push-', b'"id": "\\u0000' + b"i" * 10_000 + b"push-"), ("team", "v1")),
+    "an id of 10 kB with a NUL": (
+        changed(b'"id": "push-', b'"id": "\\u0000' + b"i" * 10_000 + b"push-"),
+        ("team", "v1"),
+    ),
     "no time": (changed(TIME.encode(), b""), ("team", "v1")),
     "Go's zero time": (changed(TIME.encode(), b"0001-01-01T00:00:00Z"), ("team", "v1")),
     "a leap second's neighbour, in nanoseconds": (
@@ -96,9 +109,7 @@ ACCEPTED = {
     ),
     "the year 9999": (changed(TIME.encode(), b"9999-12-31T23:59:59Z"), ("team", "v1")),
     "a time at the other end of the world": (changed(TIME.encode(), b"2020-01-01T00:00:00+14:00"), ("team", "v1")),
-    "a mark of the byte order": (b"", ("", "")),
 }
-del ACCEPTED["a mark of the byte order"]
 
 
 @dataclass
@@ -111,17 +122,12 @@ class Place:
 
     def run(self, *arguments: str) -> str:
         """The standard output of a command that succeeds."""
-        done = self.try_run(*arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.decode()
-
-    def try_run(self, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         places = ("--config", str(self.configuration), "--database", self.service.database_url)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("REGWARDEN_")}
         command = [sys.executable, "-m", "regwarden", *arguments, *places]
         done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=environment)
-        assert b"Traceback" not in done.stderr
-        return done
+        assert done.returncode == 0, done.stderr
+        return done.stdout.decode()
 
     def post_chunked(self, body: bytes, size: int) -> int:
         """Send in chunks of ``size``."""
@@ -194,9 +200,13 @@ def check_commands(place: Place, ids: list[int], whole_count: int) -> None:
     """Each can be looked at; those that are kept whole are looked at again, and are poison still."""
     listed = json.loads(place.run("event", "quarantine", "list", "--output", "json"))
     assert {one["id"] for one in listed} == set(ids)
-    with ThreadPoolExecutor(2) as threads:
-        shown = list(threads.map(lambda one: place.run("event", "quarantine", "show", str(one)), ids))
-    assert all(text.replace("\n", "").replace("\t", "").isprintable() for text in shown)
+    # In this process, for there are many of them.
+    ask = partial(run_cli, place.configuration.parent, "event", "quarantine", "show", "--database")
+    for one in ids:
+        shown = ask(place.service.database_url, str(one))
+        assert shown.exit_code == 0, shown.stderr
+        assert "reason" in shown.stdout
+        assert shown.stdout.replace("\n", "").replace("\t", "").isprintable()
     again = json.loads(place.run("event", "quarantine", "replay", "--all", "--output", "json"))
     assert (again["delivery_count"], again["event_count"], again["left_count"]) == (whole_count, 0, len(ids))
 
@@ -212,7 +222,7 @@ def test_weird_but_valid_events_are_applied(place):
 
 
 def test_an_envelope_as_large_as_is_read_is_applied_and_its_neighbours_need_not_wait_for_it(place):
-    filler = "x" * (MAX_BODY_BYTES // MAX_EVENTS - 700)
+    filler = "x" * (MAX_BODY_BYTES // MAX_EVENTS - 900)
     many = [push("many", f"v{number}", number, -100_000, useragent=filler) for number in range(MAX_EVENTS)]
     body = envelope(*many)
     assert MAX_BODY_BYTES * 0.8 < len(body) <= MAX_BODY_BYTES

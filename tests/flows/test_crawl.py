@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from sqlalchemy import select
 
@@ -151,6 +153,23 @@ async def test_a_tag_that_is_gone_is_confirmed_once_and_its_end_is_history(conte
     points = inventory.rows(select(tag_history).where(tag_history.c.tag == "1.5").order_by(tag_history.c.at))
     assert [bool(row["digest"]) for row in points] == [True, False]
     assert registry.events == []
+
+
+async def test_a_repository_is_as_new_as_the_newest_tag_that_is_left(content, inventory):
+    async def newest() -> int | None:
+        await inventory.crawl()
+        found = select(repositories.c.newest_created_at).where(repositories.c.name == "team/dated")
+        return inventory.rows(found)[0]["newest_created_at"]
+
+    dated = content.repository("team/dated")
+    for year in (2024, 2025):
+        dated.add(image([layer(str(year), 10)], image_config(created=datetime(year, 1, 1, tzinfo=UTC))), str(year))
+    first = await newest()
+    del dated.tags["2025"]
+    assert first is not None
+    assert await newest() == first - 366 * 86_400_000_000
+    dated.tags.clear()
+    assert await newest() is None
 
 
 async def test_entries_that_listings_leave_out_stay_and_are_doubted(registry, inventory, content):

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from regwarden.errors import StoreError
 from regwarden.flows import ingest
 from regwarden.flows.ingest import Applier
-from regwarden.store import applying
+from regwarden.store import applying, folded
 from regwarden.store.database import Access, Database, open_database
 from regwarden.store.deliveries import count_deliveries, list_quarantine
 from regwarden.store.event_schema import events
@@ -49,10 +49,9 @@ async def until(database: Database, count: int = 0) -> None:
 @pytest.fixture
 def poisoned(monkeypatch):
     """What nobody thought of: events of one repository cannot be written."""
-    apply_changes = applying.apply_changes
 
     def failing(connection, place, changes, now):
-        outcome = apply_changes(connection, place, changes, now)
+        outcome = folded.apply_changes(connection, place, changes, now)
         if "poison" in changes.repositories:
             raise ZeroDivisionError("nobody thought of this")
         return outcome

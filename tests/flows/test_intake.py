@@ -36,6 +36,21 @@ def kept(database: Database) -> list[bytes]:
     )
 
 
+async def test_a_database_that_hangs_is_not_waited_for_for_ever(database, monkeypatch):
+    monkeypatch.setattr(intake_module, "LONGEST_WAIT_SECONDS", 0.05)
+    gate = Gate()
+    blocking = asyncio.create_task(database.write(gate))
+    await asyncio.to_thread(gate.has_begun.wait, 10)
+    intake = Intake(database)
+    with pytest.raises(StoreError) as caught:
+        await intake.store(delivery(b"1"))
+    assert caught.value.code == "intake-slow"
+    gate.open()
+    await blocking
+    await intake.store(delivery(b"2"))
+    assert kept(database) == [b"1", b"2"]
+
+
 class Gate:
     """Work that holds the writer until it is opened."""
 

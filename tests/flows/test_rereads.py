@@ -194,6 +194,18 @@ async def test_a_manifest_that_never_comes_is_given_up_with_a_problem_and_nothin
     assert inventory.rows(select(schema.removals)) == []
 
 
+async def test_a_manifest_that_an_event_deleted_before_it_was_read_is_not_asked_for(inventory, registry, clock):
+    short_lived = an_image("short-lived")
+    await note(inventory, [pushed(inventory, "app", short_lived, "1.0")])
+    clock.move(seconds=1)
+    await note(inventory, [pushed(inventory, "app", short_lived) | {"action": "delete"}])
+    reading = await read(inventory)
+    assert (reading.postponed_count, reading.given_up_count, reading.problem) == (0, 0, "")
+    assert waiting(inventory) == []
+    assert [request for request in registry.requests if "/manifests/" in request.path] == []
+    assert not places(inventory)["app", str(short_lived.digest)]
+
+
 async def test_what_was_given_up_and_comes_after_all_has_no_problem_any_more(inventory, content, clock):
     late = an_image("late")
     await note(inventory, [pushed(inventory, "app", late, "1.0")])

@@ -11,11 +11,18 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from regwarden.core.schedule import parse_schedule
-from regwarden.errors import NotFound
+from regwarden.errors import NotFound, StoreError
 from regwarden.flows.crawl import CrawlOptions, Progress, RegistryTarget, crawl
 from regwarden.flows.services import Services
 from regwarden.jobs import upkeep
-from regwarden.jobs.runner import JobStatus, RegistryWork, Runner, RunnerWork
+from regwarden.jobs.runner import (
+    FAILURE_PAUSE_SECONDS,
+    SHORTEST_PAUSE_SECONDS,
+    JobStatus,
+    RegistryWork,
+    Runner,
+    RunnerWork,
+)
 from regwarden.registries.client.limits import Limits
 from regwarden.registries.client.settings import ClientSettings
 from regwarden.registries.distribution.connector import open_connector
@@ -374,6 +381,27 @@ async def test_sizes_wait_until_what_was_pushed_has_been_read(site, monkeypatch)
         time[0] += upkeep.SIZE_AFTER_SECONDS
         await loop.step()
         assert counted == ([] if seconds else [1])
+
+
+async def test_sizes_that_cannot_be_computed_do_not_keep_other_registries_from_theirs(site, monkeypatch):
+    at = to_micros(site.clock.moment)
+    for name in ("bad", "good"):
+        row = {"name": name, "url": NOBODY, "kind": "distribution", "first_seen_at": at, "changed_at": at}
+        site.write(insert(registries).values(row))
+    loop, time, counted = upkeep.SizesLoop(site.services, lambda _name: False), [100.0], []
+
+    async def materialise(_database, registry_id, _at):
+        if registry_id == 1:
+            raise StoreError("the database failed")
+        counted.append(registry_id)
+
+    monkeypatch.setattr(upkeep, "materialise_sizes", materialise)
+    monkeypatch.setattr(upkeep, "monotonic", lambda: time[0])
+    for _ in range(4):
+        with suppress(StoreError):
+            await loop.step()
+        time[0] += FAILURE_PAUSE_SECONDS + SHORTEST_PAUSE_SECONDS
+    assert counted == [2]
 
 
 async def test_old_rows_are_purged_every_hour(site):

@@ -268,7 +268,9 @@ def _repository_rows(inventory: Inventory) -> Iterable[RawRow]:
             held = [one for one in inventory.rows["repository_manifests"] if one["repository_id"] == row["id"]]
             known["pulled_at"] = _latest(one["pulled_at"] for one in held)
             known["pulls_known_since"] = place["events_since"]
-            yield row | known | _ages(row["newest_created_at"]) | {"": (row["id"],)}
+            # Counted when the sizes are measured.
+            uncounted = {} if row["logical_bytes"] is not None else dict.fromkeys(("tag_count", "manifest_count"))
+            yield row | uncounted | known | _ages(row["newest_created_at"]) | {"": (row["id"],)}
 
 
 def _facts(manifest: RawRow) -> RawRow:

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from itertools import permutations
 from pathlib import Path
@@ -266,6 +266,16 @@ def test_the_event_of_an_unknown_host_is_kept_until_it_is_configured(database: D
     ]
 
 
+@pytest.mark.parametrize("is_one_batch", [True, False])
+def test_an_event_of_an_unknown_host_that_was_sent_twice_waits_once(database: Database, is_one_batch: bool) -> None:
+    body = envelope(push("a", "1", 1, 0, host="other.example.test:5000"))
+    for bodies in [[body, body]] if is_one_batch else [[body], [body]]:
+        store_bodies(database, bodies, registry="")
+        apply_all(database)
+    states = database.read_now(lambda c: c.exec_driver_sql("SELECT state FROM deliveries ORDER BY id").all())
+    assert [state for (state,) in states] == ["unknown-registry", "applied"]
+
+
 @pytest.mark.parametrize("host", ["registry.example.test", "Registry.Example.Test:443", "alias.example.test"])
 def test_an_event_goes_to_its_registry_by_any_of_its_names(database: Database, host: str) -> None:
     store_bodies(database, [envelope(push("a", "1", 1, 0, host=host))], registry="")
@@ -404,3 +414,27 @@ def test_the_first_event_after_a_restart_asks_for_a_crawl(database: Database, ve
     found = database.read_now(lambda connection: connection.exec_driver_sql(senders).all())
     assert len({row[0] for row in found}) == 2
     assert len({row[1] for row in found}) == 1
+
+
+def test_how_new_a_repository_is_follows_its_tags(database: Database) -> None:
+    contents = []
+    for month in (1, 2):
+        built = image([layer(f"layer {month}", month)])
+        manifest, created_at = parse_manifest(built.payload, built.media_type), datetime(2026, month, 1, tzinfo=UTC)
+        contents.append(
+            ManifestContent(built.digest, built.media_type, built.payload, manifest=manifest, created_at=created_at)
+        )
+    database.write_now(lambda connection: save_contents(connection, contents))
+    old, new = ({"digest": str(one.digest), "media_type": one.media_type} for one in contents)
+    months = []
+    query = "SELECT newest_created_at FROM repositories"
+    for found in (
+        event("push", "a", tag="1", minute=0, **old),
+        event("push", "a", tag="2", minute=1, **new),
+        event("delete", "a", minute=2, digest=new["digest"]),
+        untag("a", "1", 3),
+    ):
+        take_in(database, found)
+        ((newest,),) = database.read_now(lambda connection: connection.exec_driver_sql(query).all())
+        months.append(newest and datetime.fromtimestamp(newest / 1_000_000, UTC).month)
+    assert months == [1, 2, 1, None]

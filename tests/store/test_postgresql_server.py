@@ -82,3 +82,12 @@ def test_a_conninfo_string_opens_the_same_database(postgresql_server, postgresql
     name = postgresql_url.rpartition("/")[2]
     conninfo = f"host=127.0.0.1 port={postgresql_server.port} user=postgres password={postgresql_server.password}"
     assert opened(f"{conninfo} dbname={name}", access=Access.READ).dialect == "postgresql"
+
+
+def test_a_commit_is_on_the_disk_when_it_is_reported_whatever_the_server_is_set_to(postgresql_url, opened):
+    def setting(connection):
+        return connection.exec_driver_sql("SHOW synchronous_commit").scalar()
+
+    with psycopg.connect(postgresql_url) as connection:
+        assert connection.execute("SHOW synchronous_commit").fetchone() == ("off",)
+    assert opened(postgresql_url).write_now(setting) == "on"

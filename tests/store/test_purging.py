@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import func, insert, select
 
 from regwarden.store import purging
-from regwarden.store.event_schema import deliveries, events, pull_days
+from regwarden.store.deliveries import replay_known
+from regwarden.store.event_schema import deliveries, events, pull_days, senders
 from regwarden.store.purging import Keeping, Purged, purge
 from regwarden.store.schema import manifests, registries, repositories
 from regwarden.store.times import to_micros
+from tests.notifications import RECEIVED, apply_all, envelope, push, store_bodies
 
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -107,6 +109,19 @@ async def test_events_go_by_when_they_were_received_not_by_what_they_say(databas
     assert left(database, events) == 2
 
 
+async def test_events_of_a_registry_that_is_not_known_stay_as_long_as_their_deliveries(database):
+    bodies = [envelope(push("a", "1", 1, 0, host="other.example.test")), envelope(push("a", "1", 1, 0))]
+    store_bodies(database, bodies, registry="")
+    apply_all(database)
+    later = RECEIVED + 20 * DAY
+    keeping = Keeping(bodies=DAY, quarantine=30 * DAY, events=10 * DAY, pulls=DAY)
+    assert await purge(database, keeping, later) == Purged(delivery_count=1, event_count=1)
+    assert database.write_now(lambda connection: replay_known(connection, {"other.example.test"})) == 1
+    apply_all(database)
+    purged = await purge(database, keeping, later + 20 * DAY)
+    assert (purged.event_count, left(database, events)) == (1, 0)
+
+
 @pytest.mark.parametrize("piece", [2, 500])
 async def test_daily_pulls_go_by_their_day(database, monkeypatch, piece):
     monkeypatch.setattr(purging, "PIECE_ROWS", piece)
@@ -137,3 +152,19 @@ async def test_daily_pulls_go_by_their_day(database, monkeypatch, piece):
     database.write_now(fill)
     assert await purge(database, KEEPING, NOW) == Purged(pull_day_count=6)
     assert left(database, pull_days) == 6
+
+
+async def test_of_processes_that_have_ended_the_last_one_of_each_registry_stays(database):
+    def add(connection):
+        for number, ages in ((1, (90, 80, 70)), (2, (90, 5))):
+            row = {"id": number, "name": f"r{number}", "url": "u", "kind": "distribution", "first_seen_at": 0}
+            connection.execute(insert(registries), row)
+            for age in ages:
+                at = to_micros(NOW - age * DAY)
+                sender = {"registry_id": number, "instance_id": str(age), "address": "", "first_at": at, "last_at": at}
+                connection.execute(insert(senders), sender)
+
+    database.write_now(add)
+    await purge(database, KEEPING, NOW)
+    kept = select(senders.c.registry_id, senders.c.instance_id).order_by(senders.c.registry_id)
+    assert [tuple(row) for row in database.read_now(lambda c: c.execute(kept).all())] == [(1, "70"), (2, "5")]

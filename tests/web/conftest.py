@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
 from regwarden.errors import StoreError
 from regwarden.store.deliveries import NewDelivery
@@ -44,6 +46,16 @@ class Storage:
 @pytest.fixture
 def storage() -> Storage:
     return Storage()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """What is logged, however an earlier test has configured that."""
+    former = structlog.get_config()
+    structlog.reset_defaults()
+    with capture_logs() as entries:
+        yield entries
+    structlog.configure(**former)
 
 
 async def ask(

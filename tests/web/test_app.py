@@ -80,3 +80,11 @@ async def test_events_that_cannot_be_applied_for_long_are_not_ready(storage, dat
     elapsed[0] += 61
     answer = await ask(app, "/readyz", method="GET")
     assert (answer.status, answer.json["detail"]) == (503, "events cannot be applied")
+
+
+async def test_a_notification_sent_to_another_path_is_told_to_whoever_reads_the_log(storage, database, logged):
+    app = application(storage, database)
+    assert (await ask(app, "/hook/prod", b"{}")).status == 404
+    assert (await ask(app, "/", method="GET")).status == 404
+    (entry,) = logged
+    assert (entry["path"], entry["reason"]) == ("/hook/prod", "notifications are sent to /hooks/NAME")

@@ -7,7 +7,7 @@ import http.client
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,6 @@ from typing import Any
 
 import msgspec
 import pytest
-import structlog
-from structlog.testing import capture_logs
 
 from regwarden import Conflict, InputError, NotFound, RegistryDenied, RegwardenError, StoreError
 from regwarden.library_remote import call_service
@@ -72,16 +70,6 @@ async def running(place: Path, **handlers: Any) -> AsyncIterator[Path]:
 
 async def call(path: Path, command: str, arguments: dict[str, Any] | None = None, **listeners: Any) -> Any:
     return await asyncio.to_thread(call_service, path, command, arguments or {}, **listeners)
-
-
-@pytest.fixture
-def logged() -> Iterator[list[Any]]:
-    """What is logged, however an earlier test has configured that."""
-    former = structlog.get_config()
-    structlog.reset_defaults()
-    with capture_logs() as entries:
-        yield entries
-    structlog.configure(**former)
 
 
 async def test_a_command_gets_its_arguments_and_its_result_comes_back(tmp_path):

@@ -87,6 +87,24 @@ async def test_nobody_else_may_and_their_bodies_are_not_read(hooks, storage, pat
     assert storage.kept == []
 
 
+async def test_the_log_tells_of_a_registry_that_is_refused_but_not_of_each_attempt(hooks, logged):
+    for secret in ("wrong-1", "wrong-2"):
+        await ask(hooks, "/hooks/prod", b"{}", headers=bearer(secret))
+    for name in ("one", "two\x1b[2J"):
+        await ask(hooks, f"/hooks/{name}", b"{}", headers=bearer("wrong-3"))
+    assert [(entry["log_level"], entry["path"], entry["sender"]) for entry in logged] == [
+        ("warning", "/hooks/prod", "10.1.2.3"),
+        ("warning", "/hooks/one", "10.1.2.3"),
+    ]
+    assert "secret is missing or wrong" in logged[0]["reason"]
+    assert "wrong-1" not in str(logged)
+
+
+async def test_what_is_sent_to_the_compatible_listener_in_vain_is_told(storage, logged):
+    await ask(compatible(storage), "/any", b"{}", headers=bearer("wrong"))
+    assert [entry["path"] for entry in logged] == ["/any"]
+
+
 async def test_a_large_body_without_credentials_ends_the_connection(hooks):
     small = await ask(hooks, "/hooks/prod", headers=[("Content-Length", "800")], ending="hang")
     assert "connection" not in small.headers

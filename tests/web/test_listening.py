@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 
 import pytest
 
@@ -44,6 +44,42 @@ async def test_connections_that_say_nothing_or_too_little_are_closed(monkeypatch
                 writer.write(said)
                 assert await asyncio.wait_for(reader.read(), 5) == b""
                 writer.close()
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET /",
+        b"POST / HTTP/1.1\r\nHost: x\r\nX-Long: ",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Long: ",
+    ],
+    ids=["path", "header", "trailer"],
+)
+async def test_a_header_without_end_is_not_kept(begun):
+    with bound(ANY) as listeners:
+        async with serving(app, listeners, None):
+            _, writer = await asyncio.open_connection("127.0.0.1", listeners[0].getsockname()[1])
+            writer.write(begun)
+            sent_bytes = 0
+            with suppress(ConnectionError):
+                while sent_bytes < 64 * 1024 * 1024:
+                    writer.write(b"a" * 65536)
+                    await asyncio.wait_for(writer.drain(), 5)
+                    sent_bytes += 65536
+            assert sent_bytes < 32 * 1024 * 1024
+            writer.close()
+
+
+async def test_a_long_body_and_many_requests_are_no_header():
+    with bound(ANY) as listeners:
+        async with serving(app, listeners, None):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listeners[0].getsockname()[1])
+            for _ in range(40):
+                writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nX: %b\r\n\r\n" % (b"y" * 4000))
+                assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3000000\r\n\r\n" + b"z" * 3_000_000)
+            assert (await reader.readuntil(b"3000000")).startswith(b"HTTP/1.1 200")
+            writer.close()
 
 
 async def test_an_idle_connection_may_be_used_again_later(monkeypatch):

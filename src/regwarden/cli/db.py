@@ -10,6 +10,7 @@ from regwarden.cli import regstat
 from regwarden.cli.failures import FAILED
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
 from regwarden.cli.output import Format
+from regwarden.cli.values import counted
 from regwarden.errors import Conflict
 
 
@@ -84,8 +85,14 @@ def purge(invocation: Invocation) -> None:
     Example: regwarden db purge
     """
     with invocation.inventory() as inventory:
-        purged = asdict(inventory.purge())
-    if invocation.output == Format.TABLE:
-        invocation.printer.facts(purged)
-    else:
-        invocation.printer.record(purged)
+        purged = inventory.purge()
+    if invocation.output != Format.TABLE:
+        invocation.printer.record(asdict(purged))
+        return
+    parts = (
+        counted(purged.delivery_count, "applied delivery", "applied deliveries"),
+        f"{purged.quarantine_count:,} in quarantine",
+        counted(purged.event_count, "event"),
+        counted(purged.pull_day_count, "daily pull count"),
+    )
+    click.echo(f"deleted: {', '.join(parts)}")

@@ -139,17 +139,23 @@ def tail(invocation: Invocation, *, wanted: int | None, **filters: Any) -> None:
 
     with closing(invocation.inventory()) as inventory:
         printer = LinePrinter(Format(invocation.output), tuple(_ALL_COLUMNS.split()))
-        for number, event in enumerate(_arriving(printer, inventory, filters), start=1):
+        for number, event in enumerate(_arriving(invocation, printer, inventory, filters), start=1):
             printer.print(event)
             if number == wanted:
                 break
         printer.flush()
 
 
-def _arriving(printer: LinePrinter, inventory: Inventory, filters: dict[str, Any]) -> Iterator[Row]:
+def _arriving(
+    invocation: Invocation, printer: LinePrinter, inventory: Inventory, filters: dict[str, Any]
+) -> Iterator[Row]:
+    is_told = False
     for event in inventory.follow_events(**filters):
         if event is None:
             printer.flush()
+            if not is_told and invocation.output == Format.TABLE:
+                invocation.printer.talk("waiting for events; Ctrl-C ends it")
+            is_told = True
         else:
             yield event
 

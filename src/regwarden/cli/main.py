@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "event": "event",
     "registry": "registry",
     "export": "export",
+    "policy": "policy",
     "config": "config",
     "db": "db",
 }

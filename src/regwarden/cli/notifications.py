@@ -37,7 +37,8 @@ def print_notifications(invocation: Invocation, report: NotificationReport, host
         click.echo(escape_controls(f"  {line}"))
     if not report.block:
         return
-    click.echo(f"  to make it send events, add to {_WHERE[Flavour(report.flavour)]}:")
+    purpose = "to make it send events" if report.status.delivered_at is None else "to configure that anew"
+    click.echo(f"  {purpose}, add to {_WHERE[Flavour(report.flavour)]}:")
     click.echo()
     click.echo("\n".join(f"{escape_controls(line)}" for line in report.block.splitlines()))
     click.echo()
@@ -120,3 +121,4 @@ def unknown_host_lines(hosts: Iterable[Any]) -> Iterator[str]:
         yield f"events name {one.host}, which no registry has ({found}); add to the configuration file:"
         yield from (f"  {line}" for line in block.splitlines())
         yield f"or, in the block of a registry that is also known by that name: {alias_line(one.host)}"
+        yield "then restart the service, which applies them"

@@ -32,8 +32,17 @@ _EXPENDABLE: Final = (
     "digest",
     "created_at",
     "url",
+    "logical_change_bytes",
+    "manifest_count_change",
     "logical_bytes",
+    "body_bytes",
+    "sender",
+    "manifest_count",
 )
+_RIGID: Final = frozenset({"day", "at", "since", "until", ""})
+# Sentences are broken into lines: more room than this is not made for them.
+_SENTENCES: Final = frozenset({"reason", "message", "problem"})
+_SENTENCE_WIDTH: Final = 40
 _HEADINGS: Final = {
     "logical_bytes": "logical",
     "stored_bytes": "stored",
@@ -54,6 +63,10 @@ _HEADINGS: Final = {
     "pull_class": "class",
     "event_count": "events",
     "received_at": "received",
+    "tag_count_change": "change",
+    "manifest_count_change": "change",
+    "logical_change_bytes": "change",
+    "stored_change_bytes": "change",
 }
 
 
@@ -113,7 +126,7 @@ class Printer:
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", collapse_padding=True)
         for name in shown:
             is_number = any(_is_number(row.get(name)) for row in listed)
-            is_rigid = is_number or name.endswith("_at") or "digest" in name
+            is_rigid = is_number or name.endswith("_at") or "digest" in name or name in _RIGID
             justify: Literal["right", "left"] = "right" if is_number else "left"
             table.add_column(Text(_title(name)), justify=justify, no_wrap=is_rigid, overflow="fold")
         for number in range(len(listed)):
@@ -205,6 +218,8 @@ def stdout_console() -> Console:
 def _fitting(cells: Mapping[str, Sequence[str]], width: int) -> list[str]:
     """The columns that fit into ``width``, leaving out the least important ones first."""
     widths = {name: max([len(_title(name)), *map(len, texts)]) + _GAP for name, texts in cells.items()}
+    for name in _SENTENCES & widths.keys():
+        widths[name] = min(widths[name], _SENTENCE_WIDTH + _GAP)
     for name in _EXPENDABLE:
         if sum(widths.values()) - _GAP <= width:
             break

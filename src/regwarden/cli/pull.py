@@ -35,6 +35,7 @@ def command() -> None:
 )
 @click.option("--since", metavar="DATE|AGE", default=USUAL_SINCE, show_default=True, help="From this day on (UTC).")
 @click.option("--until", metavar="DATE|AGE", help="Only days that begin before. [default: now]")
+@click.option("--as-of", metavar="DATE", help="As if that were now; a date is its beginning, UTC.")
 @click.option("--class", "classes", multiple=True, type=click.Choice(list(map(str, PullClass))), help="Repeat: or.")
 @click.option(
     "--method", "methods", multiple=True, type=click.Choice(METHODS, case_sensitive=False), help="Repeat: or."

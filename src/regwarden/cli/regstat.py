@@ -31,9 +31,12 @@ def enable(invocation: Invocation, rename_old: bool) -> None:
     Example: regwarden db regstat enable
     """
     from regwarden.clock import now
+    from regwarden.store.addresses import parse_database_address
     from regwarden.store.database import Access, open_database
-    from regwarden.store.regstat import enable_regstat
+    from regwarden.store.regstat import enable_regstat, require_postgresql
 
+    # Before it is opened: SQLite may be in use, or not be there yet.
+    require_postgresql(parse_database_address(invocation.database_url).dialect)
     with open_database(invocation.database_url, access=Access.WRITE, create=True) as database:
         renamed = enable_regstat(database, now=now(), rename_old=rename_old)
     if renamed:
@@ -48,9 +51,12 @@ def disable(invocation: Invocation) -> None:
 
     Example: regwarden db regstat disable
     """
+    from regwarden.store.addresses import parse_database_address
     from regwarden.store.database import Access, open_database
-    from regwarden.store.regstat import disable_regstat
+    from regwarden.store.regstat import disable_regstat, require_postgresql
 
+    # Before it is opened: SQLite may be in use, or not be there yet.
+    require_postgresql(parse_database_address(invocation.database_url).dialect)
     with open_database(invocation.database_url, access=Access.WRITE) as database:
         removed = disable_regstat(database)
     invocation.printer.talk("the views are removed" if removed else "there were no views")

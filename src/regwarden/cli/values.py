@@ -19,6 +19,7 @@ _BYTE_NAMES: Final = frozenset({"size", "disk_size", "total_size"})
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
 _NOT_ASCII: Final = re.compile(r"[^\x20-\x7e]")
 _PLATFORM_NAMES: Final = frozenset({"platform", "platforms"})
+_MOMENTS: Final = frozenset({"at", "since", "until"})
 _SHORT_DIGEST: Final = 12
 _DIGEST: Final = re.compile(r"sha(256|384|512):[0-9a-f]{64,128}")
 
@@ -78,7 +79,9 @@ def table_text(name: str, value: object, *, exact_bytes: bool = False) -> str:
     if isinstance(value, int):
         return human_bytes(value) if is_bytes_field(name) and not exact_bytes else f"{value:,}"
     if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
+        # Of things that follow each other closely the order must be seen.
+        seconds = ":%S" if name in _MOMENTS else ""
+        return value.astimezone(UTC).strftime(f"%Y-%m-%d %H:%M{seconds}")
     if isinstance(value, str):
         return _table_string(name, value)
     if isinstance(value, Mapping):

@@ -23,7 +23,7 @@ from regwarden.core.oci.references import MAX_REPOSITORY_LENGTH, parse_repositor
 from regwarden.core.text import printable
 from regwarden.errors import InputError
 
-MAX_EVENTS: Final = 10_000
+MAX_EVENTS: Final = 2_000  # registries send one; all of a body are applied in one transaction, half a second at most
 MAX_REFERENCES: Final = 10_000
 MAX_COMMAS: Final = 2_000_000  # a body of nothing but small values would become forty times its size
 FUTURE_TOLERANCE: Final = timedelta(minutes=5)
@@ -268,7 +268,10 @@ def _moment(text: str | None, received_at: datetime) -> tuple[datetime, datetime
         sent_at = sent_at.replace(tzinfo=UTC)
     if sent_at < EARLIEST:  # Go's zero time, and clocks that were never set
         return received_at, None
-    sent_at = sent_at.astimezone(UTC)
+    try:
+        sent_at = sent_at.astimezone(UTC)
+    except OverflowError:  # the last hours of the year 9999, west of Greenwich
+        raise InputError(f"{text[:60]!r} is not a time") from None
     if sent_at > received_at + FUTURE_TOLERANCE:
         return received_at, sent_at
     return sent_at, None

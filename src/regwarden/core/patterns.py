@@ -14,6 +14,7 @@ from typing import Final
 
 import re2
 
+from regwarden.core.date_patterns import DateForm
 from regwarden.core.globs import GLOB_CHARACTERS, translate_glob
 from regwarden.core.version_ranges import SemverRange
 from regwarden.core.versions import LooseComparison
@@ -28,7 +29,9 @@ _LITERALS: Final = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWX
 _QUANTIFIERS_FROM_ZERO: Final = ("*", "?", "{")
 # No name begins like this; whoever writes it means a version range, a condition or a regular expression.
 _OTHER_GRAMMARS: Final = ("=", "!", "^", "$", "(")
-_KINDS_HINT: Final = "Patterns are glob:v*, re:v[0-9]+, semver:^1.2, <1.4, ~REGEX, start:REGEX, or an exact text."
+_KINDS_HINT: Final = (
+    "Patterns are glob:v*, re:v[0-9]+, semver:^1.2, date:YYYYMMDD, <1.4, ~REGEX, start:REGEX, or an exact text."
+)
 
 
 class PatternKind(StrEnum):
@@ -38,6 +41,7 @@ class PatternKind(StrEnum):
     GLOB = "glob"
     REGEX = "re"
     SEMVER = "semver"
+    DATE = "date"  # a form of dates: date:nightly-YYYYMMDD
     LOOSE = "loose"  # docker-registry-util's comparison; an operator in front is enough
     START = "start"  # docker-registry-util's -re: a regular expression that matches at the start
     SEARCH = "~"  # a regular expression found anywhere; written ~REGEX
@@ -130,6 +134,8 @@ def parse_pattern(text: str, *, bare: PatternKind = PatternKind.EXACT) -> Patter
 def _build_matcher(kind: PatternKind, text: str) -> Callable[[str], bool]:
     if kind is PatternKind.SEMVER:
         return SemverRange.parse(text).matches
+    if kind is PatternKind.DATE:
+        return DateForm.parse(text).matches
     if kind is PatternKind.LOOSE:
         return LooseComparison.parse(text).matches
     if kind is PatternKind.EXACT:

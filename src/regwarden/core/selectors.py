@@ -15,8 +15,8 @@ from regwarden.core.patterns import Pattern, PatternKind, parse_pattern, split_k
 from regwarden.errors import InputError
 
 MAX_SELECTOR_LENGTH: Final = 2500
-_TAG_ONLY: Final = frozenset({PatternKind.SEMVER, PatternKind.LOOSE})
-_KIND_PREFIXES: Final = ("glob:", "re:", "semver:", "loose:", "start:", "~")
+_TAG_ONLY: Final = frozenset({PatternKind.SEMVER, PatternKind.DATE, PatternKind.LOOSE})
+_KIND_PREFIXES: Final = ("glob:", "re:", "semver:", "date:", "loose:", "start:", "~")
 _DIGEST_STARTS: Final = ("sha256:", "sha512:")
 _HINT: Final = (
     "A selector is [REGISTRY/]REPOSITORY[:TAG][@DIGEST], for example team/app:1.0 or glob:team/**:semver:^1.2."

@@ -20,6 +20,7 @@ from regwarden.store.deliveries import NewDelivery, insert_deliveries
 
 MAX_WAITING_COUNT: Final = 10_000
 MAX_WAITING_BYTES: Final = 128 * 1024 * 1024
+LONGEST_WAIT_SECONDS: Final = 10.0
 # Writes must stay short: they are what others wait for.
 _MAX_FLUSH_COUNT: Final = 1_000
 _MAX_FLUSH_BYTES: Final = 32 * 1024 * 1024
@@ -41,8 +42,8 @@ class Intake:
     async def store(self, delivery: NewDelivery) -> None:
         """Return when ``delivery`` is committed.
 
-        Raises ``StoreError`` if that is not known, because the database failed or too much waits for it.
-        A caller that is cancelled does not take its delivery back.
+        Raises ``StoreError`` if that is not known, because the database failed, does not answer, or too much waits
+        for it. A caller that has gone or given up does not take its delivery back: sent again, it is recognised.
         """
         if len(self._waiting) >= MAX_WAITING_COUNT or self._waiting_bytes + len(delivery.body) > MAX_WAITING_BYTES:
             raise StoreError(
@@ -53,7 +54,11 @@ class Intake:
         self._waiting_bytes += len(delivery.body)
         if self._flushing is None:
             self._flush()
-        await stored
+        try:
+            async with asyncio.timeout(LONGEST_WAIT_SECONDS):
+                await stored
+        except TimeoutError:
+            raise StoreError("the database does not answer", hint="Try again later.", code="intake-slow") from None
 
     async def drain(self) -> None:
         """Return when nothing waits any more."""

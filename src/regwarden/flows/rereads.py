@@ -34,7 +34,7 @@ from regwarden.store.rereads import (
     settle_reread,
     take_rereads,
 )
-from regwarden.store.single_manifests import SingleReading, publish_manifests
+from regwarden.store.single_manifests import SingleReading, load_deleted_manifests, publish_manifests
 
 GIVEN_UP_AFTER: Final = 5
 NOT_THERE: Final = "pushed-manifest-missing"
@@ -166,7 +166,7 @@ class _Repository:
     async def read(self, rows: Sequence[DueReread]) -> Reading:
         """Ask for every row's manifest; raises ``RegistryUnreachable`` if nobody answers."""
         at = self._services.now()
-        wanted = {Digest.parse(row.reference): row for row in rows}
+        wanted = await self._drop_deleted({Digest.parse(row.reference): row for row in rows})
         found = await self._fetch(list(wanted))
         findings = Findings(here=set(found), examined=set(wanted))
         await Absorber(self._context, self._name, findings).absorb(found)
@@ -195,7 +195,18 @@ class _Repository:
             if (row := wanted[digest]) not in given_up:
                 problem = error.message
                 await _postpone(self._services, [row], error.message)
-        return Reading(len(read), len(rows) - len(read) - len(given_up), len(given_up), problem)
+        return Reading(len(read), len(wanted) - len(read) - len(given_up), len(given_up), problem)
+
+    async def _drop_deleted(self, wanted: dict[Digest, DueReread]) -> dict[Digest, DueReread]:
+        """What is left to be asked for: a manifest that an event deleted meanwhile is no longer missed."""
+        registry_id, name = self._target.registry_id, self._name
+        deleted = await self._services.database.read(
+            lambda connection: load_deleted_manifests(connection, registry_id, name, list(wanted))
+        )
+        if deleted:
+            gone = [wanted[digest] for digest in sorted(deleted)]
+            await self._services.database.write(lambda connection: settle_reread(connection, gone))
+        return {digest: row for digest, row in wanted.items() if digest not in deleted}
 
     async def _fetch(self, digests: Sequence[Digest]) -> dict[Digest, FetchedManifest | None]:
         """The manifests that are here; no bytes come along for those whose content is known from elsewhere."""

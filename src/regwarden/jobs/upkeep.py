@@ -49,8 +49,10 @@ class SizesLoop:
         """Compute what is due, if anything, and return after how many seconds to look again."""
         outdated = await self._services.database.read(registries_to_size)
         now = monotonic()
-        self._not_before = {name: moment for name, moment in self._not_before.items() if name in outdated or moment > now}
-        for name, registry_id in outdated.items():
+        waiting = self._not_before.items()
+        self._not_before = {name: moment for name, moment in waiting if name in outdated or moment > now}
+        # Whoever waits longest comes first: one that fails again and again must not keep the others from theirs.
+        for name, registry_id in sorted(outdated.items(), key=lambda one: self._not_before.get(one[0], 0.0)):
             started = monotonic()
             if self._is_measuring(name) or started < self._not_before.setdefault(name, started + SIZE_AFTER_SECONDS):
                 continue

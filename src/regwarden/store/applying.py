@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import Update, bindparam, func, select, update
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
@@ -21,18 +22,34 @@ from regwarden.core.hosts import hosts_by_registry, normalise_host
 from regwarden.core.text import printable
 from regwarden.errors import InputError, RegwardenError
 from regwarden.store.bulk import Join, bulk_join
+from regwarden.store.chunks import chunked
+from regwarden.store.deliveries import IS_PENDING
 from regwarden.store.event_rows import insert_new_events
-from regwarden.store.event_schema import PENDING, deliveries, senders
+from regwarden.store.event_schema import deliveries
 from regwarden.store.folded import AppliedChanges, Place, apply_changes
 from regwarden.store.renaming import apply_renames, load_renames, present_name
-from regwarden.store.rereads import Reread, note_rereads
+from regwarden.store.rereads import note_rereads
 from regwarden.store.schema import registries
+from regwarden.store.senders import Sender, note_senders
 from regwarden.store.times import from_micros, to_micros
 
 APPLIED: Final = "applied"
 QUARANTINED: Final = "quarantined"
 UNKNOWN_REGISTRY: Final = "unknown-registry"
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
+# Statements that every piece needs are made once: making them takes longer than a small piece.
+_CHOSEN: Final = deliveries.c.id.in_(bindparam("chosen", expanding=True))
+_BODIES: Final = (
+    select(deliveries.c.id, deliveries.c.registry, deliveries.c.received_at, deliveries.c.body)
+    .where(_CHOSEN)
+    .order_by(deliveries.c.id)
+)
+_MARK: Final = (
+    update(deliveries)
+    .where(_CHOSEN)
+    .values(state=bindparam("new_state"), reason=bindparam("why"), event_count=bindparam("found_count"))
+)
+_REGISTRY: Final = select(registries.c.id).where(registries.c.name == bindparam("of_name"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +156,7 @@ def _apply(connection: Connection, rows: Sequence[Any], folding: Folding, now: d
 
 def _take(connection: Connection, limit: int) -> Sequence[Any]:
     """The oldest pending deliveries, on PostgreSQL those that no other process is at; few if they are large."""
-    sized = (
-        select(deliveries.c.id, deliveries.c.body_bytes)
-        .where(deliveries.c.state == PENDING)
-        .order_by(deliveries.c.id)
-        .limit(limit)
-    )
+    sized = select(deliveries.c.id, deliveries.c.body_bytes).where(IS_PENDING).order_by(deliveries.c.id).limit(limit)
     if connection.dialect.name == "postgresql":
         sized = sized.with_for_update(skip_locked=True)
     chosen: list[int] = []
@@ -154,9 +166,7 @@ def _take(connection: Connection, limit: int) -> Sequence[Any]:
         if chosen and total > MAX_BATCH_BYTES:
             break
         chosen.append(row.id)
-    columns = deliveries.c
-    wanted = select(columns.id, columns.registry, columns.received_at, columns.body).where(columns.id.in_(chosen))
-    return connection.execute(wanted.order_by(columns.id)).all() if chosen else []
+    return connection.execute(_BODIES, {"chosen": chosen}).all() if chosen else []
 
 
 def _read(row: Any) -> _Read:
@@ -184,8 +194,6 @@ def _sort_by_source(found: Iterable[_Read], folding: Folding, applied: Applied) 
             host = normalise_host(event.host)
             name = read.registry or hosts.get(host, "")
             key = (name, True) if name in names else (read.registry or host, False)
-            if not key[1] and read.state == APPLIED:
-                read.state, read.reason = UNKNOWN_REGISTRY, f"no registry is configured for {key[0] or 'no host'}"
             known = batches.setdefault(key, _Batch()).events
             if event.event_id in known:
                 applied.duplicate_count += 1
@@ -207,6 +215,11 @@ def is_own_pull(event: Event, installation: str) -> bool:
 def _keep_unknown(connection: Connection, host: str, batch: _Batch, applied: Applied) -> None:
     rows = [(event, read.delivery_id, read.received_at, "") for event, read in batch.events.values()]
     new = insert_new_events(connection, host, None, rows, state=UNKNOWN_REGISTRY)
+    for event_id in new:
+        _, read = batch.events[event_id]
+        if read.state == APPLIED:
+            # One that brought nothing new need not wait: the delivery that has its events does.
+            read.state, read.reason = UNKNOWN_REGISTRY, f"no registry is configured for {host or 'no host'}"
     applied.unknown_count += len(new)
     applied.duplicate_count += len(rows) - len(new)
 
@@ -237,7 +250,8 @@ def _apply_known(
     under_present_names = [_under_present_name(event, renames) for event, _ in fresh]
     changes = fold(under_present_names, lambda event: classes[event.event_id], folding.use)
     outcome = apply_changes(connection, Place(registry_id, normalise_host(registry.url)), changes, now)
-    rereads = [*outcome.rereads, *_note_senders(connection, registry_id, fresh, now)]
+    seen = [Sender(event.instance_id, event.source_address, read.received_at) for event, read in fresh]
+    rereads = [*outcome.rereads, *note_senders(connection, registry_id, seen, now)]
     note_rereads(connection, rereads)
     applied.has_rereads = applied.has_rereads or bool(rereads)
     _note_registry(connection, registry_id, [read.received_at for _, read in fresh], outcome, now)
@@ -246,10 +260,10 @@ def _apply_known(
 def ensure_registry(connection: Connection, registry: EventRegistry, now: datetime) -> int:
     """The id of a registry, which is added if nothing was known of it."""
     row = {"name": registry.name, "url": registry.url, "kind": registry.kind, "first_seen_at": to_micros(now)}
-    known = connection.execute(select(registries.c.id).where(registries.c.name == registry.name)).scalar()
+    known = connection.execute(_REGISTRY, {"of_name": registry.name}).scalar()
     if known is None:
         bulk_join(connection, registries, [row], Join(least=("first_seen_at",)), conflict=("name",))
-        known = connection.execute(select(registries.c.id).where(registries.c.name == registry.name)).scalar_one()
+        known = connection.execute(_REGISTRY, {"of_name": registry.name}).scalar_one()
     return int(known)
 
 
@@ -259,61 +273,38 @@ def _under_present_name(event: Event, renames: Sequence[tuple[str, str, int]]) -
     return replace(event, repository=present_name(event.repository, to_micros(event.at), renames))
 
 
-def _note_senders(
-    connection: Connection, registry_id: int, fresh: Iterable[tuple[Event, _Read]], now: datetime
-) -> list[Reread]:
-    """Keep which registry processes send; a new one beside others means a restart, which loses what was queued."""
-    seen: dict[str, tuple[str, int, int]] = {}
-    for event, read in fresh:
-        if event.instance_id:
-            at = to_micros(read.received_at)
-            address, first, last = seen.get(event.instance_id, (event.source_address, at, at))
-            seen[event.instance_id] = (max(address, event.source_address), min(first, at), max(last, at))
-    known = set(connection.execute(select(senders.c.instance_id).where(senders.c.registry_id == registry_id)).scalars())
-    rows = [
-        {"registry_id": registry_id, "instance_id": instance, "address": address, "first_at": first, "last_at": last}
-        for instance, (address, first, last) in seen.items()
-    ]
-    bulk_join(connection, senders, rows, Join(least=("first_at",), greatest=("last_at",)))
-    if known and not known.issuperset(seen):
-        return [Reread(registry_id, "", "", "sender-restarted", now)]
-    return []
-
-
 def _note_registry(
     connection: Connection, registry_id: int, received: Sequence[datetime], outcome: AppliedChanges, now: datetime
 ) -> None:
-    first, last = to_micros(min(received)), to_micros(max(received))
-    columns = registries.c
-    values: dict[str, Any] = {
-        "events_since": _either(connection, columns.events_since, first, least=True),
-        "delivered_at": _either(connection, columns.delivered_at, last, least=False),
-    }
+    values = {"registry": registry_id, "first": to_micros(min(received)), "last": to_micros(max(received))}
     if outcome.is_changed:
-        values["changed_at"] = to_micros(now)
-    connection.execute(update(registries).where(columns.id == registry_id).values(values))
+        values["now"] = to_micros(now)
+    connection.execute(_registry_update(connection.dialect.name, is_changed=outcome.is_changed), values)
 
 
-def _either(connection: Connection, column: Any, value: int, *, least: bool) -> Any:
-    sqlite, postgresql = (func.min, func.least) if least else (func.max, func.greatest)
-    function = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return function(func.coalesce(column, value), value)
+@lru_cache
+def _registry_update(dialect: str, *, is_changed: bool) -> Update:
+    columns = registries.c
+    least, greatest = (func.min, func.max) if dialect == "sqlite" else (func.least, func.greatest)
+    first, last = (bindparam(name, type_=columns.events_since.type) for name in ("first", "last"))
+    changed: dict[str, Any] = {"changed_at": bindparam("now")} if is_changed else {}
+    return (
+        update(registries)
+        .where(columns.id == bindparam("registry"))
+        .values(
+            events_since=least(func.coalesce(columns.events_since, first), first),
+            delivered_at=greatest(func.coalesce(columns.delivered_at, last), last),
+            **changed,
+        )
+    )
 
 
 def _mark(connection: Connection, found: Sequence[_Read]) -> None:
-    if not found:
-        return
-    connection.execute(
-        update(deliveries)
-        .where(deliveries.c.id == bindparam("delivery_id"))
-        .values(state=bindparam("new_state"), reason=bindparam("why"), event_count=bindparam("found_count")),
-        [
-            {
-                "delivery_id": read.delivery_id,
-                "new_state": read.state,
-                "why": read.reason,
-                "found_count": read.new_count,
-            }
-            for read in found
-        ],
-    )
+    """Note what became of the deliveries: nearly always the same of all."""
+    outcomes: dict[tuple[str, str, int], list[int]] = {}
+    for read in found:
+        outcomes.setdefault((read.state, read.reason, read.new_count), []).append(read.delivery_id)
+    for (state, reason, count), ids in outcomes.items():
+        for chunk in chunked(ids):
+            values = {"new_state": state, "why": reason, "found_count": count}
+            connection.execute(_MARK, {**values, "chosen": chunk})

@@ -6,7 +6,7 @@ built once per table, columns and dialect.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeVar
@@ -120,22 +120,23 @@ def bulk_ids(
     connection: Connection, table: Table, key_column: str, keys: Iterable[KeyT], *, id_column: str = "id"
 ) -> dict[KeyT, int]:
     """The ids of the rows of ``table`` whose ``key_column`` is one of ``keys``; absent keys are left out."""
+    return dict(bulk_find(connection, table, key_column, keys, (key_column, id_column)))
+
+
+def bulk_find(
+    connection: Connection, table: Table, key_column: str, keys: Iterable[KeyT], columns: tuple[str, ...]
+) -> list[Any]:
+    """The rows of ``table`` whose ``key_column`` is one of ``keys``: plain tuples of ``columns``."""
     wanted = list(dict.fromkeys(keys))
-    found: dict[KeyT, int] = {}
-    if connection.dialect.name == "sqlite":
-        for start in range(0, len(wanted), _SQLITE_KEYS_CHUNK):
-            chunk = wanted[start : start + _SQLITE_KEYS_CHUNK]
-            sql = _ids_sql(table, key_column, id_column, len(chunk))
-            found.update(_pairs(connection, sql, tuple(chunk)))
-        return found
-    for start in range(0, len(wanted), _POSTGRESQL_CHUNK):
-        sql = _ids_sql(table, key_column, id_column, 0)
-        found.update(_pairs(connection, sql, (wanted[start : start + _POSTGRESQL_CHUNK],)))
+    found: list[Any] = []
+    is_sqlite = connection.dialect.name == "sqlite"
+    size = _SQLITE_KEYS_CHUNK if is_sqlite else _POSTGRESQL_CHUNK
+    for start in range(0, len(wanted), size):
+        chunk = wanted[start : start + size]
+        sql = _find_sql(table, key_column, columns, len(chunk) if is_sqlite else 0)
+        cursor: Any = connection.exec_driver_sql(sql, tuple(chunk) if is_sqlite else (chunk,)).cursor
+        found += cursor.fetchall()
     return found
-
-
-def _pairs(connection: Connection, sql: str, parameters: tuple[object, ...]) -> Iterator[tuple[Any, int]]:
-    yield from connection.exec_driver_sql(sql, parameters)
 
 
 def _last_of_each(rows: Sequence[Row], keys: tuple[str, ...]) -> Sequence[Row]:
@@ -188,14 +189,12 @@ def _upsert_sql(table: Table, columns: tuple[str, ...], keys: tuple[str, ...], a
     return f'INSERT INTO "{table.name}" ({names}) {source}{conflict}'
 
 
-@lru_cache(maxsize=256)
-def _ids_sql(table: Table, key_column: str, id_column: str, count: int) -> str:
+@lru_cache(maxsize=1024)
+def _find_sql(table: Table, key_column: str, columns: tuple[str, ...], count: int) -> str:
     """``count`` is the number of SQLite's placeholders; 0 asks PostgreSQL for one array."""
     condition = f"IN ({', '.join('?' * count)})" if count else f"= ANY(%b::{_array_type(table.c[key_column])})"
-    return (
-        f'SELECT "{table.c[key_column].name}", "{table.c[id_column].name}" '  # noqa: S608 -- names from the schema
-        f'FROM "{table.name}" WHERE "{key_column}" {condition}'
-    )
+    names = ", ".join(f'"{table.c[name].name}"' for name in columns)
+    return f'SELECT {names} FROM "{table.name}" WHERE "{key_column}" {condition}'  # noqa: S608 -- names from the schema
 
 
 def _array_type(column: Column[Any]) -> str:

@@ -159,8 +159,12 @@ def _save_children(connection: Connection, parsed: Sequence[Manifest], *, own: C
     bulk_upsert(connection, manifest_children, children, update=("platform",), conflict=("parent_id", "position"))
 
 
-def date_indexes(connection: Connection, digests: Collection[Digest]) -> None:
-    """Let the indexes that list these manifests, directly or not, be as new as their newest child is by now."""
+def date_indexes(connection: Connection, digests: Collection[Digest]) -> list[int]:
+    """Let the indexes that list these manifests, directly or not, be as new as their newest child is by now.
+
+    Returns the ids of those indexes.
+    """
+    dated: set[int] = set()
     ids = list(bulk_ids(connection, manifests, "digest", [digest.to_bytes() for digest in digests]).values())
     for _ in range(_MAX_ROUNDS):
         parents: set[int] = set()
@@ -168,26 +172,29 @@ def date_indexes(connection: Connection, digests: Collection[Digest]) -> None:
             found = select(manifest_children.c.parent_id).where(manifest_children.c.child_id.in_(chunk))
             parents.update(connection.execute(found).scalars())
         ids = sorted(parents)
+        dated |= parents
         for chunk in chunked(ids):
             connection.execute(
                 update(manifests)
                 .where(manifests.c.id.in_(chunk))
                 .values(created_at=func.coalesce(_NEWEST_CHILD, manifests.c.created_at))
             )
+    return sorted(dated)
 
 
-def date_tags(connection: Connection, repository_id: int) -> None:
-    """Let tags have the time of their manifests, which is learned later where configs were passed over at first."""
+def date_tags(connection: Connection, repository_id: int, manifest_ids: Collection[int]) -> None:
+    """Let tags have the time of these manifests, which is learned later where configs were passed over at first."""
     created = select(manifests.c.created_at).where(manifests.c.id == tags.c.manifest_id).scalar_subquery()
-    connection.execute(
-        update(tags)
-        .where(
-            tags.c.repository_id == repository_id,
-            tags.c.manifest_id.is_not(None),
-            tags.c.created_at.is_distinct_from(created),
+    for chunk in chunked(sorted(manifest_ids)):
+        connection.execute(
+            update(tags)
+            .where(
+                tags.c.repository_id == repository_id,
+                tags.c.manifest_id.in_(chunk),
+                tags.c.created_at.is_distinct_from(created),
+            )
+            .values(created_at=created)
         )
-        .values(created_at=created)
-    )
 
 
 def _save_blobs(connection: Connection, parsed: Sequence[Manifest]) -> tuple[dict[bytes, int], tuple[Problem, ...]]:

@@ -19,6 +19,9 @@ from regwarden.store.times import from_micros, to_micros
 QUARANTINED: Final = "quarantined"
 UNKNOWN_REGISTRY: Final = "unknown-registry"
 _IDS_CHUNK: Final = 500
+# Written out, not bound: PostgreSQL may plan a prepared statement for any state, and then reads all rows.
+IS_PENDING: Final = deliveries.c.state == literal_column(f"'{PENDING}'")
+_IS_UNKNOWN: Final = events.c.state == literal_column(f"'{UNKNOWN_REGISTRY}'")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +129,12 @@ def replay_known(connection: Connection, sources: Collection[str]) -> int:
 
     Returns how many deliveries.
     """
-    unknown = events.c.state == literal_column(f"'{UNKNOWN_REGISTRY}'")
-    found = set(connection.execute(select(events.c.source).where(unknown).distinct()).scalars())
+    found = set(connection.execute(select(events.c.source).where(_IS_UNKNOWN).distinct()).scalars())
     ids: set[int] = set()
     for source in found & set(sources):
-        ids |= set(connection.execute(select(events.c.delivery_id).where(unknown, events.c.source == source)).scalars())
+        ids |= set(
+            connection.execute(select(events.c.delivery_id).where(_IS_UNKNOWN, events.c.source == source)).scalars()
+        )
     return replay(connection, ids) if ids else 0
 
 
@@ -141,9 +145,7 @@ def probe_writing(connection: Connection) -> None:
 
 def count_deliveries(connection: Connection) -> DeliveryCounts:
     """What waits and what was set aside."""
-    count, oldest = connection.execute(
-        select(func.count(), func.min(deliveries.c.received_at)).where(deliveries.c.state == PENDING)
-    ).one()
+    count, oldest = connection.execute(select(func.count(), func.min(deliveries.c.received_at)).where(IS_PENDING)).one()
     by_state = select(deliveries.c.state, func.count().label("number")).where(_is_set_aside())
     aside = {row.state: row.number for row in connection.execute(by_state.group_by(deliveries.c.state))}
     return DeliveryCounts(count, aside.get(QUARANTINED, 0), aside.get(UNKNOWN_REGISTRY, 0), from_micros(oldest))
@@ -152,7 +154,7 @@ def count_deliveries(connection: Connection) -> DeliveryCounts:
 def _set_pending(connection: Connection, chosen: ColumnElement[bool]) -> int:
     ids = list(connection.execute(select(deliveries.c.id).where(chosen)).scalars())
     for part in _chunks(ids):
-        connection.execute(delete(events).where(events.c.state == UNKNOWN_REGISTRY, events.c.delivery_id.in_(part)))
+        connection.execute(delete(events).where(_IS_UNKNOWN, events.c.delivery_id.in_(part)))
         connection.execute(update(deliveries).where(deliveries.c.id.in_(part)).values(state=PENDING, reason=""))
     return len(ids)
 

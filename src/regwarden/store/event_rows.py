@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.engine import Connection
 
 from regwarden.core.events import Event
@@ -18,6 +18,9 @@ from regwarden.store.times import to_micros
 Kept = tuple[Event, int, datetime, str]  # an event, its delivery, when that was received, its pull class
 
 _KEY: Final = ("source", "event_id")
+_KNOWN: Final = select(events.c.event_id).where(
+    events.c.source == bindparam("of_source"), events.c.event_id.in_(bindparam("ids", expanding=True))
+)
 
 
 def insert_new_events(
@@ -30,8 +33,7 @@ def insert_new_events(
         connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 7))", (source,))
     known: set[str] = set()
     for chunk in chunked(ids):
-        found = select(events.c.event_id).where(events.c.source == source, events.c.event_id.in_(chunk))
-        known.update(connection.execute(found).scalars())
+        known.update(connection.execute(_KNOWN, {"of_source": source, "ids": chunk}).scalars())
     rows = [_row(source, registry_id, one, state) for one in kept if one[0].event_id not in known]
     bulk_upsert(connection, events, rows, conflict=_KEY)
     return frozenset(ids) - known

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from regwarden.core.folding import Changes, ContentChange, TagPull
 from regwarden.core.hosts import normalise_host
 from regwarden.core.oci.digests import Digest
-from regwarden.store.bulk import Join, bulk_ids, bulk_join, bulk_upsert
+from regwarden.store.bulk import Join, bulk_find, bulk_ids, bulk_join, bulk_upsert
 from regwarden.store.chunks import chunked
 from regwarden.store.event_schema import pull_days
 from regwarden.store.existence import EVERYTHING, Touched, note_removals, refresh_existence, touch
@@ -33,7 +33,7 @@ from regwarden.store.schema import (
     tag_history,
     tags,
 )
-from regwarden.store.tag_state import TagKey, resolve_all
+from regwarden.store.tag_state import TagKey, date_repositories, resolve_all
 from regwarden.store.times import from_micros, to_micros
 
 NEAR_CRAWL_DELAY: Final = timedelta(seconds=65)
@@ -47,6 +47,34 @@ SELECT p.id, {name}, m.digest, coalesce((SELECT max(h.at) FROM tag_history h
 FROM repositories p LEFT JOIN tags t ON t.repository_id = p.id AND t.name = {name}
 LEFT JOIN manifests m ON m.id = t.manifest_id
 WHERE p.id = {repository}
+"""
+_REPOSITORY: Final = """
+SELECT id, name, settled_at, read_until, deleted_at FROM repositories
+WHERE registry_id = {repository} AND name = {name}
+"""
+_WITH_REMOVALS: Final = select(repositories.c.id).where(
+    repositories.c.id.in_(bindparam("chosen", expanding=True)),
+    or_(
+        repositories.c.deleted_at.is_not(None),
+        select(removals.c.repository_id).where(removals.c.repository_id == repositories.c.id).exists(),
+    ),
+)
+_SEEN_AT: Final = bindparam("seen_at", type_=tags.c.event_at.type)
+_SET_HOST: Final = (
+    update(tags)
+    .where(
+        tags.c.repository_id == bindparam("of_repository"),
+        tags.c.name == bindparam("of_tag"),
+        tags.c.host != bindparam("seen_host"),
+    )
+    .values(host=bindparam("seen_host"))
+)
+_SET_OTHER_HOST: Final = _SET_HOST.where(func.coalesce(tags.c.event_at, 0) <= _SEEN_AT)
+_SET_USUAL_HOST: Final = _SET_HOST.where(tags.c.event_at == _SEEN_AT)
+# Whether a manifest or blob of a repository counts as gone; a row if so.
+_MISSED: Final = """
+SELECT repository_id FROM {table}
+WHERE repository_id = {{repository}} AND {column} = CAST({{name}} AS bigint) AND deleted_at IS NOT NULL
 """
 
 
@@ -85,6 +113,7 @@ class _Work:
     now: datetime
     repositories: dict[str, _Repository]
     manifest_ids: dict[bytes, int] = field(default_factory=dict)
+    blob_ids: dict[bytes, int] = field(default_factory=dict)
     unread: set[bytes] = field(default_factory=set)
     outcome: AppliedChanges = field(default_factory=AppliedChanges)
 
@@ -117,16 +146,8 @@ def _ensure_repositories(connection: Connection, place: Place, changes: Changes)
         Join(least=("first_seen_at",)),
         conflict=("registry_id", "name"),
     )
-    columns = repositories.c
-    found: dict[str, _Repository] = {}
-    for chunk in chunked(sorted(changes.repositories)):
-        rows = connection.execute(
-            select(columns.id, columns.name, columns.settled_at, columns.read_until, columns.deleted_at).where(
-                columns.registry_id == place.registry_id, columns.name.in_(chunk)
-            )
-        )
-        found.update({row.name: _Repository(*row) for row in rows})
-    return found
+    keys = [(place.registry_id, name) for name in sorted(changes.repositories)]
+    return {row[1]: _Repository(*row) for row in select_by_key(connection, _REPOSITORY, keys)}
 
 
 def _save_manifests(work: _Work) -> None:
@@ -171,13 +192,10 @@ def _save_manifests(work: _Work) -> None:
 
 
 def _find_manifests(work: _Work, keys: Iterable[bytes]) -> None:
-    for chunk in chunked(list(keys)):
-        for row in work.connection.execute(
-            select(manifests.c.id, manifests.c.digest, manifests.c.state).where(manifests.c.digest.in_(chunk))
-        ):
-            work.manifest_ids[bytes(row.digest)] = row.id
-            if row.state == "unread":
-                work.unread.add(bytes(row.digest))
+    for number, digest, state in bulk_find(work.connection, manifests, "digest", keys, ("id", "digest", "state")):
+        work.manifest_ids[digest] = number
+        if state == "unread":
+            work.unread.add(digest)
 
 
 def _content_row(change: ContentChange) -> dict[str, Any]:
@@ -209,6 +227,7 @@ def _save_blobs(work: _Work) -> None:
         conflict=("digest",),
     )
     known |= bulk_ids(work.connection, blobs, "digest", missing)
+    work.blob_ids = known
     rows = []
     for (name, digest), change in touched.items():
         latest = [at for at in (change.fetched_at, change.checked_at) if at is not None]
@@ -244,7 +263,7 @@ def _save_removals(work: _Work) -> set[tuple[int, bytes]]:
     alive: dict[int, set[bytes]] = {}
     for name, living in (*changes.manifests, *changes.blobs):
         alive.setdefault(work.repository_id(name), set()).add(living.to_bytes())
-    with_removals = _with_removals(connection, alive)
+    with_removals = _with_removals(work, alive)
     for repository_id, digests in alive.items():
         if repository_id in with_removals:
             touch(places, repository_id, digests)
@@ -254,24 +273,20 @@ def _save_removals(work: _Work) -> set[tuple[int, bytes]]:
     return {(repository_id, digest) for repository_id, digest, _ in removed}
 
 
-def _with_removals(connection: Connection, alive: Mapping[int, set[bytes]]) -> set[int]:
-    """Those repositories in which something was ever removed, or that are gone: few."""
+def _with_removals(work: _Work, alive: Mapping[int, set[bytes]]) -> set[int]:
+    """Those repositories in which something was ever removed, that are gone, or that have one of these back: few."""
     found: set[int] = set()
     for chunk in chunked(sorted(alive)):
-        of_chunk = repositories.c.id.in_(chunk)
-        any_removal = select(removals.c.repository_id).where(removals.c.repository_id == repositories.c.id).exists()
-        any_deleted = (
-            select(repository_manifests.c.repository_id)
-            .where(
-                repository_manifests.c.repository_id == repositories.c.id,
-                repository_manifests.c.deleted_at.is_not(None),
-            )
-            .exists()
-        )
-        wanted = select(repositories.c.id).where(
-            of_chunk, or_(repositories.c.deleted_at.is_not(None), any_removal, any_deleted)
-        )
-        found.update(connection.execute(wanted).scalars())
+        found.update(work.connection.execute(_WITH_REMOVALS, {"chosen": chunk}).scalars())
+    # What a crawl found missing has no removal. By key, because a repository may have very many manifests.
+    for kind, column, ids, touched in (
+        ("repository_manifests", "manifest_id", work.manifest_ids, work.changes.manifests),
+        ("repository_blobs", "blob_id", work.blob_ids, work.changes.blobs),
+    ):
+        places = ((work.repository_id(name), str(ids[digest.to_bytes()])) for name, digest in touched)
+        keys = sorted({place for place in places if place[0] not in found})
+        rows = select_by_key(work.connection, _MISSED.format(table=kind, column=column), keys)
+        found.update(repository_id for (repository_id,) in rows)
     return found
 
 
@@ -295,6 +310,7 @@ def _save_points(work: _Work, removed: set[tuple[int, bytes]]) -> frozenset[TagK
     keys: set[TagKey] = {(row["repository_id"], row["tag"]) for row in rows}
     keys |= _tags_of(connection, removed)
     changed = resolve_all(connection, keys)
+    date_repositories(connection, (repository_id for repository_id, _ in changed))
     _save_hosts(work)
     work.outcome.is_changed = work.outcome.is_changed or bool(changed)
     return changed
@@ -322,22 +338,15 @@ def _tags_of(connection: Connection, removed: set[tuple[int, bytes]]) -> set[Tag
 
 def _save_hosts(work: _Work) -> None:
     """Keep under which other name than the configured one the last event knew the registry."""
-    rows = [
-        {"of_repository": work.repository_id(name), "of_tag": tag, "seen_host": host, "seen_at": to_micros(at)}
-        for (name, tag), (at, host) in work.changes.hosts.items()
-        if host and normalise_host(host) != work.place.host
-    ]
-    if rows:
-        work.connection.execute(
-            update(tags)
-            .where(
-                tags.c.repository_id == bindparam("of_repository"),
-                tags.c.name == bindparam("of_tag"),
-                func.coalesce(tags.c.event_at, 0) <= bindparam("seen_at"),
-            )
-            .values(host=bindparam("seen_host")),
-            rows,
-        )
+    named: list[dict[str, Any]] = []
+    plain: list[dict[str, Any]] = []
+    for (name, tag), (at, host) in work.changes.hosts.items():
+        is_other = bool(host) and normalise_host(host) != work.place.host
+        row = {"of_repository": work.repository_id(name), "of_tag": tag, "seen_at": to_micros(at)}
+        (named if is_other else plain).append(row | {"seen_host": host if is_other else ""})
+    for rows, statement in ((named, _SET_OTHER_HOST), (plain, _SET_USUAL_HOST)):
+        if rows:
+            work.connection.execute(statement, rows)
 
 
 def _save_pulls(work: _Work) -> None:

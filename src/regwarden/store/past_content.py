@@ -6,17 +6,20 @@ last pull) the one of then is known where they have not moved since, or where po
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Table, func, select
+import numpy as np
+from sqlalchemy import case, func, select, union
 from sqlalchemy.engine import Connection
 
+from regwarden.store.arrays import Integers, distinct
 from regwarden.store.chunks import chunked
+from regwarden.store.columns import read_integers, read_with_bytes
 from regwarden.store.event_schema import events, pull_days
 from regwarden.store.packing import blob_id_array
-from regwarden.store.past_rows import copy_rows, insert_rows, stream, until
+from regwarden.store.past_rows import Passage, fetch, insert_rows, until
 from regwarden.store.past_tags import PastTags, Place
 from regwarden.store.schema import (
     blobs,
@@ -26,59 +29,117 @@ from regwarden.store.schema import (
     repository_blobs,
     repository_manifests,
 )
+from regwarden.store.schema import (
+    tags as tag_rows,
+)
 
-_FORWARD: Final = ("pushed_at", "pulled_at", "checked_at", "fetched_at", "alive_at", "verified_at")
 _DAY_MICROS: Final = 86_400 * 1_000_000
 _LEFT_BEHIND: Final = frozenset({"payload"})
+_NO_PULLS: Final[Mapping[str, int]] = {}
+
+
+class _Here(NamedTuple):
+    """A row of ``repository_manifests``."""
+
+    repository_id: int
+    manifest_id: int
+    first_seen_at: int
+    untagged_since: int | None
+    deleted_at: int | None
+    pushed_at: int | None
+    pulled_at: int | None
+    checked_at: int | None
+    fetched_at: int | None
+    alive_at: int | None
+    verified_at: int | None
+
+
+class _Blob(NamedTuple):
+    """A row of ``repository_blobs``."""
+
+    repository_id: int
+    blob_id: int
+    first_seen_at: int
+    deleted_at: int | None
+    pushed_at: int | None
+    pulled_at: int | None
+    alive_at: int | None
+    verified_at: int | None
+
+
+class _PullDay(NamedTuple):
+    """A row of ``pull_days``."""
+
+    repository_id: int
+    manifest_id: int
+    tag: str
+    day: int
+    pull_class: str
+    method: str
+    pull_count: int
+    last_at: int
 
 
 @dataclass(slots=True)
 class PastContents:
-    """What the repositories of one registry had; ``last_seen_at`` is the latest sign of life of each repository."""
+    """What repositories had; ``last_seen_at`` is the latest sign of life of each."""
 
-    manifests: dict[Place, dict[str, Any]] = field(default_factory=dict)
-    blobs: list[dict[str, Any]] = field(default_factory=list)
-    pull_days: list[dict[str, Any]] = field(default_factory=list)
+    manifests: dict[Place, tuple[Any, ...]] = field(default_factory=dict)
+    blobs: list[_Blob] = field(default_factory=list)
+    pull_days: list[_PullDay] = field(default_factory=list)
     last_seen_at: dict[int, int] = field(default_factory=dict)
-
-    def is_here(self, repository_id: int, manifest_id: int) -> bool:
-        """Whether a manifest existed in a repository."""
-        return (repository_id, manifest_id) in self.manifests
 
     def note(self, repository_id: int, at: int) -> None:
         """A repository was there at ``at``."""
-        self.last_seen_at[repository_id] = max(at, self.last_seen_at.get(repository_id, at))
+        if at > self.last_seen_at.get(repository_id, at - 1):
+            self.last_seen_at[repository_id] = at
+
+    def insert(self, target: Connection, kept: Collection[int]) -> None:
+        """Write what the ``kept`` repositories had."""
+        for table, kind, found in (
+            (repository_manifests, _Here, self.manifests.values()),
+            (repository_blobs, _Blob, self.blobs),
+            (pull_days, _PullDay, self.pull_days),
+        ):
+            rows: Iterable[tuple[Any, ...]] = found
+            insert_rows(target, table, kind._fields, [row for row in rows if row[0] in kept])
 
 
-def load_contents(source: Connection, registry_id: int, at: int, tags: PastTags, use: Collection[str]) -> PastContents:
-    """What the repositories of a registry had at ``at`` (microseconds); ``use`` are the classes that count as use."""
-    found = PastContents(pull_days=_load_pull_days(source, registry_id, at))
+def load_contents(
+    source: Connection, repository_ids: Sequence[int], at: int, tags: PastTags, use: Collection[str]
+) -> PastContents:
+    """What repositories had at ``at`` (microseconds); ``use`` are the classes that count as use."""
+    found = PastContents(pull_days=_load_pull_days(source, repository_ids, at))
     pulled = _last_pulls(found.pull_days, frozenset(use))
-    seen = _load_evidence(source, registry_id, at, tags)
-    _add_manifests(source, registry_id, tags, found, _Signs(at, pulled, seen))
-    _add_blobs(source, registry_id, at, tags, found)
+    seen = _load_evidence(source, at, tags)
+    _add_manifests(source, repository_ids, tags, found, _Signs(at, pulled, seen))
+    _add_blobs(source, repository_ids, at, tags, found)
     return found
 
 
-def copy_content(
-    source: Connection, target: Connection, contents: PastContents, *, wanted: Collection[int], kept: Collection[int]
-) -> None:
-    """Write what the ``kept`` repositories had, and the ``wanted`` manifests, with everything that these consist of."""
-    insert_rows(target, repository_manifests, [row for place, row in contents.manifests.items() if place[0] in kept])
-    insert_rows(target, repository_blobs, [row for row in contents.blobs if row["repository_id"] in kept])
-    insert_rows(target, pull_days, [row for row in contents.pull_days if row["repository_id"] in kept])
-    here = {place[1] for place in contents.manifests if place[0] in kept}
-    here |= {row["manifest_id"] for row in contents.pull_days}
-    ids = _missing_in(target, manifests, _with_children(source, here | set(wanted)))
-    parents = (manifest_children.c.parent_id, ids)
-    copy_rows(source, target, manifest_children, manifest_children.c.keys(), parents)
+def copy_content(passage: Passage) -> None:
+    """Copy what all repositories of the target name: manifests, those that they list, and blobs."""
+    target = passage.target
     columns = [column.name for column in manifests.c if column.name not in _LEFT_BEHIND]
-    copy_rows(source, target, manifests, columns, (manifests.c.id, ids))
-    needed = {row["blob_id"] for row in contents.blobs}
-    for chunk in chunked(sorted(ids), 5_000):
-        packed = target.execute(select(manifests.c.blob_ids).where(manifests.c.id.in_(chunk))).scalars()
-        needed.update(blob_id_array(b"".join(map(bytes, packed))).tolist())
-    copy_rows(source, target, blobs, blobs.c.keys(), (blobs.c.id, _missing_in(target, blobs, needed)))
+    named = [
+        select(repository_manifests.c.manifest_id),
+        select(tag_rows.c.manifest_id).where(tag_rows.c.manifest_id.is_not(None)),
+        select(pull_days.c.manifest_id),
+    ]
+    ids = known = _distinct_of(target, union(*named).subquery().c.manifest_id)
+    while len(ids):
+        passage.copy(manifests, columns, "id", ids)
+        passage.copy(manifest_children, manifest_children.c.keys(), "parent_id", ids)
+        ids = np.setdiff1d(_distinct_of(target, manifest_children.c.child_id), known, assume_unique=True)
+        known = np.union1d(known, ids)
+    needed = [_distinct_of(target, repository_blobs.c.blob_id)]
+    for _, packed in read_with_bytes(target, select(manifests.c.id), manifests.c.id, manifests.c.blob_ids):
+        needed.append(distinct(blob_id_array(packed).astype(np.int64)))
+    passage.copy(blobs, blobs.c.keys(), "id", distinct(np.concatenate(needed)))
+
+
+def _distinct_of(target: Connection, column: Any) -> Integers:
+    return distinct(read_integers(target, select(column))[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,135 +151,116 @@ class _Signs:
     seen: Mapping[tuple[int, bytes], int]
 
 
-def _add_manifests(source: Connection, registry_id: int, tags: PastTags, found: PastContents, signs: _Signs) -> None:
+def _add_manifests(
+    source: Connection, repository_ids: Sequence[int], tags: PastTags, found: PastContents, signs: _Signs
+) -> None:
+    table, at = repository_manifests, signs.at
+    forward = (case((table.c[name] <= at, table.c[name])).label(name) for name in _Here._fields[5:])
     statement = (
-        select(repository_manifests, manifests.c.digest, repositories.c.settled_at)
-        .select_from(repository_manifests.join(repositories).join(manifests))
-        .where(repositories.c.registry_id == registry_id)
+        select(*(table.c[name] for name in _Here._fields[:5]), *forward, manifests.c.digest, repositories.c.settled_at)
+        .select_from(table.join(repositories).join(manifests))
+        .where(table.c.repository_id.in_(repository_ids))
     )
-    names = repository_manifests.c.keys()
-    at = signs.at
-    for row in stream(source, statement):
-        place, digest = (row.repository_id, row.manifest_id), bytes(row.digest)
-        stored = {name: getattr(row, name) for name in names}
-        times = [until(stored[name], at) for name in ("first_seen_at", *_FORWARD)]
-        pulled = signs.pulled.get(place, {})
-        times += [tags.pointed_at.get(place), signs.seen.get((row.repository_id, digest)), *pulled.values()]
-        if place in tags.tagged:
-            times.append(until(row.settled_at, at))
+    for repository_id, manifest_id, first_seen_at, untagged, gone_at, *times, digest, settled_at in fetch(
+        source, statement
+    ):
+        place = (repository_id, manifest_id)
+        pulled = signs.pulled.get(place, _NO_PULLS)
+        # Those times at which it was certainly there.
         evidence = [one for one in times if one is not None]
+        if first_seen_at <= at:
+            evidence.append(first_seen_at)
+        if place in tags.pointed_at:
+            evidence.append(tags.pointed_at[place])
+        if signs.seen and (seen := signs.seen.get((repository_id, digest))) is not None:
+            evidence.append(seen)
+        evidence += pulled.values()
+        if settled_at is not None and settled_at <= at and place in tags.tagged:
+            evidence.append(settled_at)
         if not evidence:
             continue
-        found.note(row.repository_id, max(evidence))
-        if not tags.removals.is_gone(row.repository_id, digest, (max(evidence), at), stored["deleted_at"]):
-            stored |= {name: until(stored[name], at) for name in _FORWARD}
-            first_seen_at = stored["first_seen_at"] if stored["first_seen_at"] <= at else min(evidence)
-            found.manifests[place] = _as_of(stored, place, tags, pulled) | {"first_seen_at": first_seen_at}
+        last = max(evidence)
+        found.note(repository_id, last)
+        if tags.removals.is_gone(repository_id, digest, (last, at), gone_at):
+            continue
+        _complete(times, place, tags, pulled)
+        since = None
+        if place not in tags.tagged:
+            since = tags.left_at.get(place) if untagged is None or untagged > at else untagged
+        first = first_seen_at if first_seen_at <= at else min(evidence)
+        found.manifests[place] = (repository_id, manifest_id, first, since, None, *times)
 
 
-def _as_of(stored: dict[str, Any], place: Place, tags: PastTags, pulled: Mapping[str, int]) -> dict[str, Any]:
-    """A row with what was known then."""
-    untagged = until(stored["untagged_since"], tags.at)
-    if place in tags.tagged:
-        untagged = None
-    elif untagged is None:
-        untagged = tags.left_at.get(place)
-    pushed_at = tags.pushed_at.get(place) if stored["pushed_at"] is None else stored["pushed_at"]
-    pulls = {
-        name: pulled.get(name) if stored[name] is None else stored[name]
-        for name in ("pulled_at", "checked_at", "fetched_at")
-    }
-    return {
-        **stored,
-        **pulls,
-        "pushed_at": pushed_at,
-        "untagged_since": untagged,
-        "deleted_at": None,
-        "exclusive_bytes": None,
-    }
+def _complete(times: list[int | None], place: Place, tags: PastTags, pulled: Mapping[str, int]) -> None:
+    """Add what points and daily counters tell of the last push and the last pulls of then."""
+    if times[0] is None:
+        times[0] = tags.pushed_at.get(place)
+    if pulled:
+        for number, name in enumerate(("pulled_at", "checked_at", "fetched_at"), 1):
+            times[number] = pulled.get(name) if times[number] is None else times[number]
 
 
-def _add_blobs(source: Connection, registry_id: int, at: int, tags: PastTags, found: PastContents) -> None:
+def _add_blobs(source: Connection, repository_ids: Sequence[int], at: int, tags: PastTags, found: PastContents) -> None:
     """Blobs stay listed where they were missing already."""
+    table = repository_blobs
     statement = (
-        select(repository_blobs, blobs.c.digest)
-        .select_from(repository_blobs.join(repositories).join(blobs))
-        .where(repositories.c.registry_id == registry_id, repository_blobs.c.first_seen_at <= at)
+        select(*(table.c[name] for name in _Blob._fields), blobs.c.digest)
+        .select_from(table.join(blobs))
+        .where(table.c.repository_id.in_(repository_ids), table.c.first_seen_at <= at)
     )
-    names = repository_blobs.c.keys()
-    for row in stream(source, statement):
-        stored = {name: getattr(row, name) for name in names}
-        deleted_at = stored.pop("deleted_at")
-        stored |= {name: until(stored[name], at) for name in ("pushed_at", "pulled_at", "alive_at", "verified_at")}
-        signs = [stored[name] for name in ("first_seen_at", "pushed_at", "pulled_at", "alive_at")]
-        evidence = max(one for one in signs if one is not None)
-        found.note(row.repository_id, evidence)
-        is_gone = tags.removals.is_gone(row.repository_id, bytes(row.digest), (evidence, at))
-        if until(deleted_at, at) is None:
-            deleted_at = at if is_gone else None
-        found.blobs.append({**stored, "deleted_at": deleted_at})
+    for repository_id, blob_id, first_seen_at, gone_at, *later, digest in fetch(source, statement):
+        times = [until(one, at) for one in later]
+        # That it was asked for does not say that it was there.
+        evidence = max(one for one in (first_seen_at, *times[:3]) if one is not None)
+        found.note(repository_id, evidence)
+        deleted_at = until(gone_at, at)
+        if deleted_at is None and tags.removals.is_gone(repository_id, digest, (evidence, at)):
+            deleted_at = at
+        found.blobs.append(_Blob(repository_id, blob_id, first_seen_at, deleted_at, *times))
 
 
-def _load_pull_days(source: Connection, registry_id: int, at: int) -> list[dict[str, Any]]:
+def _load_pull_days(source: Connection, repository_ids: Sequence[int], at: int) -> list[_PullDay]:
     """The daily counters until then; a pull of that day that may have been before the moment is taken to be at it."""
-    statement = (
-        select(pull_days)
-        .select_from(pull_days.join(repositories))
-        .where(repositories.c.registry_id == registry_id, pull_days.c.day <= at // _DAY_MICROS)
+    columns = pull_days.c
+    statement = select(*(columns[name] for name in _PullDay._fields)).where(
+        columns.repository_id.in_(repository_ids),
+        columns.day <= at // _DAY_MICROS,
     )
-    rows = [dict(row._mapping) for row in stream(source, statement)]  # noqa: SLF001 -- its public name for a mapping
+    rows = map(_PullDay._make, fetch(source, statement))
     # One pull after the moment was none before it.
-    told = [row for row in rows if row["last_at"] <= at or row["pull_count"] > 1]
-    return [{**row, "last_at": min(row["last_at"], at)} for row in told]
+    told = (row for row in rows if row.last_at <= at or row.pull_count > 1)
+    return [row if row.last_at <= at else row._replace(last_at=at) for row in told]
 
 
-def _last_pulls(rows: Iterable[dict[str, Any]], use: frozenset[str]) -> dict[Place, dict[str, int]]:
+def _last_pulls(rows: Iterable[_PullDay], use: frozenset[str]) -> dict[Place, dict[str, int]]:
     found: dict[Place, dict[str, int]] = {}
     for row in rows:
-        times = found.setdefault((row["repository_id"], row["manifest_id"]), {})
-        names = ["checked_at" if row["method"] == "HEAD" else "fetched_at"]
-        names += ["pulled_at"] * (row["pull_class"] in use)
+        times = found.setdefault(row[:2], {})
+        names = ["checked_at" if row.method == "HEAD" else "fetched_at"]
+        names += ["pulled_at"] * (row.pull_class in use)
         for name in names:
-            times[name] = max(row["last_at"], times.get(name, row["last_at"]))
+            times[name] = max(row.last_at, times.get(name, row.last_at))
     return found
 
 
-def _load_evidence(source: Connection, registry_id: int, at: int, tags: PastTags) -> dict[tuple[int, bytes], int]:
+def _load_evidence(source: Connection, at: int, tags: PastTags) -> dict[tuple[int, bytes], int]:
     """When events last spoke of content as existing, in the repositories from which something was removed."""
-    names = {
-        row.name: row.id
-        for chunk in chunked(sorted(tags.removals.times))
-        for row in source.execute(select(repositories.c.id, repositories.c.name).where(repositories.c.id.in_(chunk)))
-    }
     found: dict[tuple[int, bytes], int] = {}
-    for chunk in chunked(sorted(names)):
+    for chunk in chunked(sorted(tags.removals.times)):
         statement = (
-            select(events.c.repository, events.c.digest, func.max(events.c.at).label("at"))
+            select(repositories.c.id, events.c.digest, func.max(events.c.at))
+            .select_from(repositories)
+            .join(
+                events,
+                (events.c.registry_id == repositories.c.registry_id) & (events.c.repository == repositories.c.name),
+            )
             .where(
-                events.c.registry_id == registry_id,
-                events.c.repository.in_(chunk),
+                repositories.c.id.in_(chunk),
                 events.c.at <= at,
                 events.c.action.in_(("push", "pull", "mount")),
                 events.c.digest.is_not(None),
             )
-            .group_by(events.c.repository, events.c.digest)
+            .group_by(repositories.c.id, events.c.digest)
         )
-        found.update({(names[row.repository], bytes(row.digest)): row.at for row in source.execute(statement)})
+        found.update({(number, digest): last for number, digest, last in fetch(source, statement)})
     return found
-
-
-def _with_children(source: Connection, ids: set[int]) -> set[int]:
-    known, frontier = set(ids), sorted(ids)
-    while frontier:
-        children: set[int] = set()
-        for chunk in chunked(frontier, 5_000):
-            statement = select(manifest_children.c.child_id).where(manifest_children.c.parent_id.in_(chunk))
-            children.update(source.execute(statement).scalars())
-        frontier = sorted(children - known)
-        known.update(frontier)
-    return known
-
-
-def _missing_in(target: Connection, table: Table, ids: Collection[int]) -> set[int]:
-    """Those that are not there yet: registries may share content."""
-    return set(ids) - set(target.execute(select(table.c.id)).scalars())

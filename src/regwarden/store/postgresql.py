@@ -5,26 +5,35 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.pool import QueuePool
 
 from regwarden.errors import Conflict
 
 if TYPE_CHECKING:
+    from psycopg import Connection
     from sqlalchemy.engine import Engine
 
     from regwarden.store.addresses import DatabaseAddress
 
 POOL_SIZE: Final = 5
 
-_DEFAULTS: Final = {"connect_timeout": "10", "application_name": "regwarden"}
+# A server that is cut off is noticed in seconds, not in the hours of the operating system.
+_DEFAULTS: Final = {
+    "connect_timeout": "10",
+    "application_name": "regwarden",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
 
 
 def open_engine(address: DatabaseAddress) -> Engine:
     """A pool of connections; nothing is connected yet."""
-    return create_engine(
+    engine = create_engine(
         "postgresql+psycopg://",
         connect_args={**_DEFAULTS, **address.parameters},
         poolclass=QueuePool,
@@ -32,6 +41,16 @@ def open_engine(address: DatabaseAddress) -> Engine:
         max_overflow=POOL_SIZE,
         pool_pre_ping=True,
     )
+    event.listen(engine, "connect", _commit_durably)
+    return engine
+
+
+def _commit_durably(connection: Connection[Any], _record: object) -> None:
+    """A server may be set to report commits before they are on its disk; what we acknowledge must be there."""
+    connection.execute(
+        "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+    )
+    connection.commit()
 
 
 def reading(engine: Engine) -> Engine:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, Select, case, cast, func, select
-from sqlalchemy import Row as SqlRow
+from sqlalchemy import BigInteger, Select, case, cast, func, literal_column, select
 from sqlalchemy.engine import Connection
 
 from regwarden.core.oci.digests import Digest
@@ -29,9 +28,24 @@ from regwarden.store.times import from_micros
 
 _EPOCH: Final = date(1970, 1, 1)
 _BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_KEY: Final = ("repository_id", "manifest_id", "tag", "day", "pull_class", "method")
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 Row = dict[str, Any]
+
+
+class _Counted(NamedTuple):
+    """A row of counts; what they were added up over is ``None``."""
+
+    repository_id: int
+    manifest_id: Any
+    tag: Any
+    day: Any
+    pull_class: Any
+    method: Any
+    is_named: int
+    pull_count: int
+    last_at: int
 
 
 @dataclass(slots=True)
@@ -73,16 +87,25 @@ def list_pulls(connection: Connection, query: PullQuery) -> list[Row]:
     query = _resolved(query, known)
     # Requests that name a tag need not be told apart by manifest and day.
     parts = (True, False) if query.needs_tags else (None,)
-    rows = [row for part in parts for row in connection.execute(_statement(connection, query, known, is_named=part))]
+    rows = [row for part in parts for row in _fetch(connection, _statement(connection, query, known, is_named=part))]
     facts = _load(connection, query, rows, known)
     groups: dict[tuple[Any, ...], _Figures] = {}
     matches = _matcher(facts)
+    values = [_reader(name, facts) for name in query.by]
     for row in rows:
         for tag in matches(row):
-            figures = groups.setdefault(tuple(_value(name, row, tag, facts) for name in query.by), _Figures())
+            key = tuple([value(row, tag) for value in values])
+            if (figures := groups.get(key)) is None:
+                figures = groups[key] = _Figures()
             figures.add(row.pull_count, row.last_at, is_named=bool(row.is_named))
     shown = [_shown(query.by, key, figures) for key, figures in groups.items()]
     return _sorted(shown, query)[: query.limit]
+
+
+def _fetch(connection: Connection, statement: Select[Any]) -> list[_Counted]:
+    # SQLAlchemy's rows would take longer than the counting.
+    rows: Any = connection.execute(statement).cursor
+    return list(map(_Counted._make, rows.fetchall()))
 
 
 def pulls_known_since(connection: Connection, names: Sequence[str] = ()) -> dict[str, datetime | None]:
@@ -108,15 +131,16 @@ def _statement(
 ) -> Select[Any]:
     """The counts, added up as far as the question lets them; ``is_named``: only requests that name a tag, or none."""
     days, needs_history = pull_days.c, is_named is False
-    columns: list[Any] = [days.repository_id]
-    columns += [days.manifest_id] if needs_history or query.needs_digests else []
-    columns += [days.tag] if is_named else []
-    columns += [days.day] if needs_history or "day" in query.by else []
-    columns += [days[name] for name in ("pull_class", "method") if name in query.by]
+    needed = {"repository_id", *({"pull_class", "method"} & set(query.by))}
+    needed |= {"manifest_id"} if needs_history or query.needs_digests else set()
+    needed |= {"tag"} if is_named else set()
+    needed |= {"day"} if needs_history or "day" in query.by else set()
+    columns = [days[name] for name in _KEY if name in needed]
+    shown = [days[name] if name in needed else literal_column("NULL").label(name) for name in _KEY]
     count, last_at = cast(func.sum(days.pull_count), BigInteger), func.max(days.last_at)
     named = case((days.tag != "", 1), else_=0).label("is_named")
     statement = (
-        select(*columns, named, count.label("pull_count"), last_at.label("last_at"))
+        select(*shown, named, count.label("pull_count"), last_at.label("last_at"))
         .select_from(pull_days.join(repositories, repositories.c.id == days.repository_id))
         .group_by(*columns, named.name)
     )
@@ -146,9 +170,7 @@ def _selected_repositories(selectors: Sequence[Selector]) -> tuple[Any, ...]:
     return patterns if len(patterns) == len(selectors) else ()
 
 
-def _load(
-    connection: Connection, query: PullQuery, rows: Sequence[SqlRow[Any]], known: Sequence[KnownRegistry]
-) -> _Known:
+def _load(connection: Connection, query: PullQuery, rows: Sequence[_Counted], known: Sequence[KnownRegistry]) -> _Known:
     columns = (repositories.c.id, repositories.c.registry_id, repositories.c.name)
     places = {row.id: (row.registry_id, row.name) for row in connection.execute(select(*columns))}
     found, intervals = PulledManifests({}, {}), TagIntervals()
@@ -162,7 +184,7 @@ def _load(
     return _Known(query, {one.id: one for one in known}, places, found, intervals)
 
 
-def _matcher(known: _Known) -> Callable[[SqlRow[Any]], Iterable[str | None]]:
+def _matcher(known: _Known) -> Callable[[_Counted], Iterable[str | None]]:
     """The tags for which a row counts: once for each if they are asked for, otherwise once if any is selected."""
     query = known.query
     chosen, wanted = PatternSet(query.repositories), PatternSet(query.tags)
@@ -178,16 +200,27 @@ def _matcher(known: _Known) -> Callable[[SqlRow[Any]], Iterable[str | None]]:
         )
         return fitting if chosen.matches(name) and (fitting or not query.selectors) else None
 
-    def matches(row: SqlRow[Any]) -> Iterable[str | None]:
+    needs_tags, needs_digests, shows_tags = query.needs_tags, query.needs_digests, "tag" in query.by
+
+    def tags_of(row: _Counted) -> Sequence[str | None]:
+        if not needs_tags:
+            return (None,)
+        if row.is_named:
+            return (row.tag,)
+        holders = known.manifests.holders[row.manifest_id]
+        return sorted(known.intervals.of_day(row.repository_id, holders, row.day)) or (None,)
+
+    def matches(row: _Counted) -> Iterable[str | None]:
         if row.repository_id not in selected:
             selected[row.repository_id] = selectors_of(row.repository_id)
         fitting = selected[row.repository_id]
         if fitting is None:
             return ()
-        tags = _tags_of(row, known)
-        digest = Digest.from_bytes(known.manifests.digests[row.manifest_id]) if query.needs_digests else None
-        found = [tag for tag in tags if _is_chosen(tag, digest, fitting, wanted if query.tags else None)]
-        return found if "tag" in query.by else found[:1]
+        found = tags_of(row)
+        if fitting or query.tags:
+            digest = Digest.from_bytes(known.manifests.digests[row.manifest_id]) if needs_digests else None
+            found = [tag for tag in found if _is_chosen(tag, digest, fitting, wanted if query.tags else None)]
+        return found if shows_tags else found[:1]
 
     return matches
 
@@ -203,26 +236,26 @@ def _is_chosen(
     )
 
 
-def _tags_of(row: SqlRow[Any], known: _Known) -> Sequence[str | None]:
-    if not known.query.needs_tags:
-        return (None,)
-    if row.is_named:
-        return (row.tag,)
-    holders = known.manifests.holders[row.manifest_id]
-    return sorted(known.intervals.of_day(row.repository_id, holders, row.day)) or (None,)
-
-
-def _value(name: str, row: SqlRow[Any], tag: str | None, known: _Known) -> Any:
+def _reader(name: str, known: _Known) -> Callable[[_Counted, str | None], Any]:
+    """What gives the value of one of ``PullQuery.by``."""
     if name == "tag":
-        return tag
+        return lambda _, tag: tag
     if name == "digest":
-        return str(Digest.from_bytes(known.manifests.digests[row.manifest_id]))
+        digests = known.manifests.digests
+        texts: dict[int, str] = {}
+        return lambda row, _: (
+            texts.get(row.manifest_id)
+            or texts.setdefault(row.manifest_id, str(Digest.from_bytes(digests[row.manifest_id])))
+        )
     if name == "day":
-        return _EPOCH + timedelta(days=row.day)
-    if name in ("registry", "repository"):
-        registry_id, repository = known.repositories[row.repository_id]
-        return repository if name == "repository" else known.registries[registry_id].name
-    return getattr(row, name)
+        days: dict[int, date] = {}
+        return lambda row, _: days.get(row.day) or days.setdefault(row.day, _EPOCH + timedelta(days=row.day))
+    places = known.repositories
+    if name == "repository":
+        return lambda row, _: places[row.repository_id][1]
+    if name == "registry":
+        return lambda row, _: known.registries[places[row.repository_id][0]].name
+    return lambda row, _: getattr(row, name)
 
 
 def _shown(by: Sequence[str], key: tuple[Any, ...], figures: _Figures) -> Row:

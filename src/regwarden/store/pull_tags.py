@@ -8,21 +8,21 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from regwarden.core.history import Point, Removal, build_intervals
 from regwarden.core.oci.digests import Digest
 from regwarden.store.chunks import chunked
 from regwarden.store.schema import manifest_children, manifests, removals, tag_history
-from regwarden.store.times import from_micros
+from regwarden.store.times import from_micros, to_micros
 
-_EPOCH: Final = date(1970, 1, 1)
-_FOREVER: Final = datetime.max.replace(tzinfo=UTC)
+_DAY_MICROS: Final = 86_400 * 1_000_000
+_FOREVER: Final = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +35,22 @@ class PulledManifests:
 
 @dataclass(slots=True)
 class TagIntervals:
-    """When which tags pointed to which digests, by repository and digest."""
+    """On which days (since 1970, UTC; first and last) which tags led to which digests, by repository and digest."""
 
-    intervals: dict[tuple[int, bytes], list[tuple[str, datetime, datetime]]] = field(default_factory=dict)
+    intervals: dict[tuple[int, bytes], list[tuple[str, int, int]]] = field(default_factory=dict)
 
     def of_day(self, repository_id: int, holders: Iterable[bytes], day: int) -> set[str]:
-        """The tags that pointed to any of ``holders`` at some time of a ``day`` (days since 1970, UTC)."""
-        begin = datetime.combine(_EPOCH + timedelta(days=day), datetime.min.time(), UTC)
-        end = begin + timedelta(days=1)
+        """The tags that pointed to any of ``holders`` at some time of a ``day``."""
         return {
             tag
             for digest in holders
-            for tag, since, until in self.intervals.get((repository_id, digest), ())
-            if since < end and until > begin
+            for tag, first, last in self.intervals.get((repository_id, digest), ())
+            if first <= day <= last
         }
+
+    def add(self, place: tuple[int, bytes], tag: str, since: int, until: int) -> None:
+        """A tag pointed there from one moment until another (microseconds)."""
+        self.intervals.setdefault(place, []).append((tag, since // _DAY_MICROS, (until - 1) // _DAY_MICROS))
 
 
 def load_manifests(connection: Connection, manifest_ids: Collection[int], *, has_holders: bool) -> PulledManifests:
@@ -92,27 +94,42 @@ def load_intervals(connection: Connection, repository_ids: Collection[int], want
     for chunk in chunked(sorted(repository_ids)):
         deleted = _load_removals(connection, chunk, wanted)
         for repository_id, tag, rows in _histories(connection, chunk):
-            if not any(bytes(row.digest) in wanted for row in rows):
+            if not any(row.digest in wanted for row in rows):
+                continue
+            ends = deleted.get(repository_id, ())
+            if len(rows) == 1 and not ends:
+                found.add((repository_id, rows[0].digest), tag, rows[0].at, _FOREVER)
                 continue
             points = [
                 Point(from_micros(row.at), _digest(row.digest), row.cause, from_micros(row.effective_at))
                 for row in rows
             ]
-            for one in build_intervals(points, deleted.get(repository_id, ())):
-                if one.digest is not None and one.digest.to_bytes() in wanted:
-                    place = (repository_id, one.digest.to_bytes())
-                    found.intervals.setdefault(place, []).append((tag, one.since, one.until or _FOREVER))
+            for one in build_intervals(points, ends):
+                if one.digest is not None and (digest := one.digest.to_bytes()) in wanted:
+                    until = _FOREVER if one.until is None else to_micros(one.until)
+                    found.add((repository_id, digest), tag, to_micros(one.since), until)
     return found
 
 
-def _histories(connection: Connection, repository_ids: list[int]) -> Iterator[tuple[int, str, list[Row[Any]]]]:
+class _Observed(NamedTuple):
+    repository_id: int
+    tag: str
+    at: int
+    digest: bytes
+    cause: str
+    effective_at: int
+
+
+def _histories(connection: Connection, repository_ids: list[int]) -> Iterator[tuple[int, str, list[_Observed]]]:
+    history = tag_history.c
     statement = (
-        select(tag_history)
-        .where(tag_history.c.repository_id.in_(repository_ids))
-        .order_by(tag_history.c.repository_id, tag_history.c.tag)
+        select(*(history[name] for name in _Observed._fields))
+        .where(history.repository_id.in_(repository_ids))
+        .order_by(history.repository_id, history.tag)
     )
-    rows = connection.execute(statement)
-    for (repository_id, tag), found in groupby(rows, key=lambda row: (row.repository_id, row.tag)):
+    # SQLAlchemy's rows would take longer than all the rest.
+    rows: Any = connection.execute(statement).cursor
+    for (repository_id, tag), found in groupby(map(_Observed._make, rows), key=itemgetter(0, 1)):
         yield repository_id, tag, list(found)
 
 

@@ -11,17 +11,18 @@ from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Table, delete, select, tuple_
+from sqlalchemy import Table, delete, exists, select, tuple_
 from sqlalchemy.engine import Connection
 
 from regwarden.store.database import Database
-from regwarden.store.event_schema import deliveries, events, pull_days
+from regwarden.store.deliveries import UNKNOWN_REGISTRY
+from regwarden.store.event_schema import SET_ASIDE, deliveries, events, pull_days, senders
 from regwarden.store.times import to_micros
 
 PIECE_ROWS: Final = 500
 _FIRST_DAY: Final = date(1970, 1, 1)
 _APPLIED: Final = "applied"
-_UNAPPLIED: Final = ("quarantined", "unknown-registry")
+_UNAPPLIED: Final = SET_ASIDE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +47,22 @@ class Purged:
 
 async def purge(database: Database, keeping: Keeping, now: datetime) -> Purged:
     """Delete what is older than it is kept; what is pending stays. Interrupted, the next call goes on."""
+    await database.write(partial(_forget_senders, before=to_micros(now - keeping.events)))
     return Purged(
         delivery_count=await _purge_received(database, deliveries, (_APPLIED,), now - keeping.bodies),
         quarantine_count=await _purge_received(database, deliveries, _UNAPPLIED, now - keeping.quarantine),
-        event_count=await _purge_received(database, events, (), now - keeping.events),
+        event_count=await _purge_received(database, events, (_APPLIED,), now - keeping.events)
+        # With these is known which deliveries are to be applied once their registry is configured.
+        + await _purge_received(database, events, (UNKNOWN_REGISTRY,), now - keeping.quarantine),
         pull_day_count=await _purge_pull_days(database, _day_of(now - keeping.pulls)),
     )
+
+
+def _forget_senders(connection: Connection, *, before: int) -> int:
+    """Processes that have ended; the last one of each registry stays, so that the next one is known to be another."""
+    newer = senders.alias("newer")
+    has_newer = exists().where(newer.c.registry_id == senders.c.registry_id, newer.c.last_at > senders.c.last_at)
+    return connection.execute(delete(senders).where(senders.c.last_at < before, has_newer)).rowcount
 
 
 async def _purge_received(database: Database, table: Table, states: Sequence[str], before: datetime) -> int:

@@ -109,20 +109,21 @@ def _registry_fields(scope: Scope) -> dict[str, StoredField]:
         **_columns(registries, f"url kind {sizes} crawled_at crawl_state sized_at problem_count"),
         # Only settings tell when it is due.
         "next_crawl_at": StoredField(cast(null(), BigInteger), Form.TIME),
-        **{name: _counted(registries.c[name]) for name in ("repository_count", "tag_count", "manifest_count")},
+        **_counted(registries, "repository_count tag_count manifest_count", registries.c.sized_at),
     }
 
 
-def _counted(column: Column[Any]) -> StoredField:
-    """Counts are made with the sizes: the zero before the first of these means nothing."""
-    return StoredField(case((registries.c.sized_at.is_not(None), column)))
+def _counted(table: Table, names: str, measured: Column[Any]) -> dict[str, StoredField]:
+    """Counts are made with the sizes: while ``measured`` is unknown, the zero means nothing."""
+    return {name: StoredField(case((measured.is_not(None), table.c[name]))) for name in names.split()}
 
 
 def _repository_fields(scope: Scope) -> dict[str, StoredField]:
-    names = "tag_count manifest_count logical_bytes stored_bytes stored_all_bytes exclusive_bytes shared_bytes"
+    names = "logical_bytes stored_bytes stored_all_bytes exclusive_bytes shared_bytes"
     more = "attributed_bytes layer_bytes disk_bytes state problem_count first_seen_at seen_at newest_created_at"
     return {
         **_place(scope),
+        **_counted(repositories, "tag_count manifest_count", repositories.c.logical_bytes),
         **_columns(repositories, f"{names} {more}"),
         **repository_pull_fields(scope),
         **_ages(scope, repositories.c.newest_created_at),

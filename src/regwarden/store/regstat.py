@@ -47,7 +47,7 @@ class RegstatStatus:
 
 def regstat_status(database: Database) -> RegstatStatus:
     """Whether the views are there and of this release. Raises ``InputError`` for a database that is not PostgreSQL."""
-    require_postgresql(database)
+    require_postgresql(database.dialect)
     return database.read_now(_load_status)
 
 
@@ -63,7 +63,7 @@ def enable_regstat(
     That is renamed only with ``rename_old``; without, ``Conflict`` is raised. ``on_progress`` is given how many
     manifests of how many have been looked through. Interrupted, the next call goes on.
     """
-    require_postgresql(database)
+    require_postgresql(database.dialect)
     with database.exclusive(SCHEMA):
         if database.read_now(_load_status).state is RegstatState.FOREIGN and not rename_old:
             raise Conflict(
@@ -81,14 +81,14 @@ def disable_regstat(database: Database) -> bool:
 
     Raises ``Conflict`` if something of the user's, such as a view of his own, is built upon them.
     """
-    require_postgresql(database)
+    require_postgresql(database.dialect)
     with database.exclusive(SCHEMA):
         return database.write_now(_remove)
 
 
-def require_postgresql(database: Database) -> None:
+def require_postgresql(dialect: str) -> None:
     """Raise ``InputError`` unless the database is PostgreSQL."""
-    if database.dialect != "postgresql":
+    if dialect != "postgresql":
         raise InputError(
             "the schema regstat exists on PostgreSQL only",
             hint="Name a PostgreSQL database with --database.",

@@ -58,7 +58,7 @@ def load_renames(connection: Connection, registry_id: int) -> list[tuple[str, st
     found = connection.execute(
         select(columns.old_path, columns.new_path, columns.at)
         .where(columns.registry_id == registry_id)
-        .order_by(columns.at)
+        .order_by(columns.at, columns.old_path)
     )
     return [(row.old_path, row.new_path, row.at) for row in found]
 
@@ -80,6 +80,8 @@ def apply_renames(connection: Connection, registry_id: int, renames: Collection[
         ],
         Join(),
     )
+    # All that are known: one that arrives late may be followed by others.
+    known = load_renames(connection, registry_id) if ordered else []
     for one in ordered:
         columns = repositories.c
         below = columns.name.startswith(f"{one.old_path}/", autoescape=True)
@@ -91,7 +93,8 @@ def apply_renames(connection: Connection, registry_id: int, renames: Collection[
             )
         ).all()
         for row in found:
-            _rename(connection, registry_id, row.id, one.new_path + row.name[len(one.old_path) :])
+            name = one.new_path + row.name[len(one.old_path) :]
+            _rename(connection, registry_id, row.id, present_name(name, to_micros(one.at), known))
 
 
 def _rename(connection: Connection, registry_id: int, repository_id: int, name: str) -> None:

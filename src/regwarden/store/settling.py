@@ -23,6 +23,7 @@ from regwarden.store.rereads import Reread, note_rereads
 from regwarden.store.schema import crawl_problems, registries, repositories, repository_manifests, tags
 from regwarden.store.tag_points import GONE, Known, build_point, load_points, save_points
 from regwarden.store.tag_publishing import DISAGREES
+from regwarden.store.tag_state import date_repositories
 from regwarden.store.times import from_micros, to_micros
 
 
@@ -119,6 +120,7 @@ def _end_tags(connection: Connection, repository_id: int, rows: Sequence[Any], m
     )
     for chunk in chunked([row.id for row in rows]):
         connection.execute(delete(tags).where(tags.c.id.in_(chunk)))
+    date_repositories(connection, (repository_id,))
     orphaned = sorted({row.manifest_id for row in rows if row.manifest_id is not None})
     mark_untagged(connection, repository_id, orphaned, from_micros(at))
 

@@ -41,6 +41,27 @@ class SingleReading:
     problems: tuple[Problem, ...] = ()
 
 
+def load_deleted_manifests(
+    connection: Connection, registry_id: int, repository: str, digests: Sequence[Digest]
+) -> set[Digest]:
+    """Those of these manifests that are known to be deleted from the repository."""
+    found: set[Digest] = set()
+    for chunk in chunked([digest.to_bytes() for digest in digests]):
+        rows = connection.execute(
+            select(manifests.c.digest)
+            .join(repository_manifests, repository_manifests.c.manifest_id == manifests.c.id)
+            .join(repositories, repositories.c.id == repository_manifests.c.repository_id)
+            .where(
+                repositories.c.registry_id == registry_id,
+                repositories.c.name == repository,
+                repository_manifests.c.deleted_at.is_not(None),
+                manifests.c.digest.in_(chunk),
+            )
+        ).scalars()
+        found.update(Digest.from_bytes(digest) for digest in rows)
+    return found
+
+
 def publish_manifests(connection: Connection, reading: SingleReading) -> None:
     """Take a reading into the inventory. The content of its manifests must have been kept before."""
     repository_id = connection.execute(
@@ -69,7 +90,8 @@ def publish_manifests(connection: Connection, reading: SingleReading) -> None:
         Join(greatest=("alive_at", "verified_at")),
     )
     refresh_existence(connection, repository_id, Touched(set(here)))
-    date_indexes(connection, reading.here)
+    dated = date_indexes(connection, reading.here)
+    date_tags(connection, repository_id, {*ids.values(), *dated})
     _refresh_tags(connection, repository_id, list(ids.values()))
     newest = select(func.max(tags.c.created_at)).where(tags.c.repository_id == repository_id).scalar_subquery()
     connection.execute(
@@ -87,7 +109,6 @@ def publish_manifests(connection: Connection, reading: SingleReading) -> None:
 
 def _refresh_tags(connection: Connection, repository_id: int, manifest_ids: Sequence[int]) -> None:
     """What tags repeat of their manifests was not known before these were read."""
-    date_tags(connection, repository_id)
     logical = select(manifests.c.logical_bytes).where(manifests.c.id == tags.c.manifest_id).scalar_subquery()
     for chunk in chunked(manifest_ids):
         read_now = tags.c.repository_id == repository_id, tags.c.manifest_id.in_(chunk)

@@ -107,10 +107,15 @@ def open_writer(file: Path | None) -> Engine:
     return engine
 
 
+def reading_address(file: Path) -> str:
+    """The URI under which SQLite opens ``file`` without being able to change it."""
+    parameters = "mode=ro&immutable=1" if _must_be_immutable(file) else "mode=ro"
+    return f"{file.absolute().as_uri()}?{parameters}"
+
+
 def open_readers(file: Path) -> Engine:
     """An engine whose connections cannot change ``file``; each transaction sees one snapshot."""
-    parameters = "mode=ro&immutable=1" if _must_be_immutable(file) else "mode=ro"
-    address = f"{file.absolute().as_uri()}?{parameters}"
+    address = reading_address(file)
 
     def connect() -> sqlite3.Connection:
         return _connect(address, is_uri=True, settings=_READER_SETTINGS)

@@ -10,13 +10,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import and_, bindparam, delete, exists, or_, select, update
+from sqlalchemy import and_, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.engine import Connection
 
-from regwarden.store.bulk import bulk_upsert
+from regwarden.store.bulk import bulk_find, bulk_upsert
 from regwarden.store.chunks import chunked
 from regwarden.store.keyed import select_by_key
-from regwarden.store.schema import manifests, repository_manifests, tag_history, tags
+from regwarden.store.schema import manifests, repositories, repository_manifests, tag_history, tags
 
 TagKey = tuple[int, str]
 
@@ -49,6 +49,17 @@ SELECT t.repository_id, t.name, t.id, t.manifest_id, t.event_at, t.tagged_at, t.
 FROM tags t LEFT JOIN manifests m ON m.id = t.manifest_id
 WHERE t.repository_id = {repository} AND t.name = {name}
 """
+
+
+_NEWEST: Final = select(func.max(tags.c.created_at)).where(tags.c.repository_id == repositories.c.id).scalar_subquery()
+_SET_NEWEST: Final = (
+    update(repositories)
+    .where(
+        repositories.c.id.in_(bindparam("chosen", expanding=True)),
+        repositories.c.newest_created_at.is_distinct_from(_NEWEST),
+    )
+    .values(newest_created_at=_NEWEST)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +101,12 @@ def resolve_all(connection: Connection, keys: Iterable[TagKey]) -> frozenset[Tag
         _confirm(connection, winners, before)
         changed |= {*gone, *moved}
     return frozenset(changed)
+
+
+def date_repositories(connection: Connection, repository_ids: Iterable[int]) -> None:
+    """The newest image of a repository is that of its tags as they are now."""
+    for chunk in chunked(sorted(set(repository_ids))):
+        connection.execute(_SET_NEWEST, {"chosen": chunk})
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,16 +221,8 @@ def _save(connection: Connection, present: dict[TagKey, _Winner], before: dict[T
 
 
 def _load_facts(connection: Connection, digests: Collection[bytes]) -> dict[bytes, tuple[int, str, int | None, Any]]:
-    facts = {}
-    columns = manifests.c
-    for chunk in chunked(sorted(digests)):
-        for row in connection.execute(
-            select(columns.digest, columns.id, columns.state, columns.created_at, columns.logical_bytes).where(
-                columns.digest.in_(chunk)
-            )
-        ):
-            facts[bytes(row.digest)] = (row.id, row.state, row.created_at, row.logical_bytes)
-    return facts
+    columns = ("digest", "id", "state", "created_at", "logical_bytes")
+    return {digest: tuple(facts) for digest, *facts in bulk_find(connection, manifests, "digest", digests, columns)}
 
 
 def _delete(connection: Connection, rows: Sequence[Any]) -> None:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import create_engine, func, select, update
+from sqlalchemy import Table, create_engine, func, select, update
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import StaticPool
@@ -28,13 +28,15 @@ from regwarden.store.analytics import measure_registry
 from regwarden.store.event_schema import events
 from regwarden.store.figures import save_figures
 from regwarden.store.past_content import copy_content, load_contents
-from regwarden.store.past_rows import insert_rows, until
-from regwarden.store.past_tags import PastTags, load_past_tags
+from regwarden.store.past_rows import Passage, fetch, insert_rows, until
+from regwarden.store.past_tags import TAG_COLUMNS, PastTags, load_past_tags
 from regwarden.store.query_fields import Scope, load_registries
 from regwarden.store.query_selection import choose_registries
 from regwarden.store.times import from_micros, to_micros
 
 _PRAGMAS: Final = ("journal_mode = OFF", "synchronous = OFF", "cache_size = -65536")
+_BATCH_ROWS: Final = 10_000
+_BATCH_REPOSITORIES: Final = 100
 _ENDED: Final = ("complete", "partial")
 
 
@@ -95,7 +97,7 @@ def open_past(
     registry_ids = _known_then(source, moment, names)
     # Without a name SQLite keeps a database to itself, on disk where it does not fit into the cache.
     engine = create_engine(
-        "sqlite://", creator=lambda: sqlite3.connect("", check_same_thread=False), poolclass=StaticPool
+        "sqlite://", creator=lambda: sqlite3.connect("", uri=True, check_same_thread=False), poolclass=StaticPool
     )
     try:
         with engine.connect() as target:
@@ -155,29 +157,60 @@ def _fill(
     source: Connection, target: Connection, moment: datetime, registry_ids: Sequence[int], pulls: KeptPulls
 ) -> None:
     at = to_micros(moment)
+    passage = Passage.between(source, target)
     for registry_id in registry_ids:
-        tags = load_past_tags(source, registry_id, at)
-        contents = load_contents(source, registry_id, at, tags, pulls.use)
-        repositories = _past_repositories(source, registry_id, at, tags, contents.last_seen_at)
-        kept = {row["id"] for row in repositories}
-        insert_rows(target, schema.repositories, repositories)
-        rows = tags.rows(contents.is_here, kept)
-        insert_rows(target, schema.tags, rows)
-        wanted = {row["manifest_id"] for row in rows if row["manifest_id"] is not None}
-        copy_content(source, target, contents, wanted=wanted, kept=kept)
-        problem_count = _copy_problems(source, target, registry_id, at, kept)
+        for rows in _batches(source, registry_id):
+            _fill_repositories(source, target, at, rows, pulls)
+    copy_content(passage)
+    for registry_id in registry_ids:
+        problem_count = _copy_problems(source, target, registry_id, at)
         _copy_registry(source, target, registry_id, at, problem_count, pulls)
         save_figures(target, registry_id, measure_registry(target, registry_id), moment)
+    passage.end()
+
+
+def _batches(source: Connection, registry_id: int) -> Iterator[list[dict[str, Any]]]:
+    """The repositories of a registry, so many at a time that what is known of them fits into little memory."""
+    table = schema.repositories
+    statement = select(table).where(table.c.registry_id == registry_id).order_by(table.c.id)
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for row in source.execute(statement).mappings().all():
+        batch.append(dict(row))
+        size += row["tag_count"] + row["manifest_count"]
+        if size >= _BATCH_ROWS or len(batch) >= _BATCH_REPOSITORIES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _fill_repositories(
+    source: Connection, target: Connection, at: int, rows: Sequence[dict[str, Any]], pulls: KeptPulls
+) -> None:
+    """What some repositories were, and had; not what that consists of."""
+    ids = [row["id"] for row in rows]
+    tags = load_past_tags(source, ids, at)
+    contents = load_contents(source, ids, at, tags, pulls.use)
+    found = _past_repositories(rows, at, tags, contents.last_seen_at)
+    kept = {row["id"] for row in found}
+    _insert(target, schema.repositories, found)
+    insert_rows(target, schema.tags, TAG_COLUMNS, tags.rows(contents.manifests, kept))
+    contents.insert(target, kept)
+
+
+def _insert(target: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Add rows that all have the same columns."""
+    if rows:
+        insert_rows(target, table, list(rows[0]), [tuple(row.values()) for row in rows])
 
 
 def _past_repositories(
-    source: Connection, registry_id: int, at: int, tags: PastTags, last_seen_at: dict[int, int]
+    rows: Iterable[dict[str, Any]], at: int, tags: PastTags, last_seen_at: dict[int, int]
 ) -> list[dict[str, Any]]:
     """The repositories that were there, with what was known of each."""
-    table = schema.repositories
     kept = []
-    for row in source.execute(select(table).where(table.c.registry_id == registry_id)).mappings():
-        found = dict(row)
+    for found in rows:
         number = found["id"]
         first_seen_at = min(found["first_seen_at"], tags.first_at.get(number, at + 1))
         readings = [until(found[name], at) for name in ("seen_at", "settled_at")]
@@ -192,17 +225,17 @@ def _past_repositories(
     return kept
 
 
-def _copy_problems(source: Connection, target: Connection, registry_id: int, at: int, kept: set[int]) -> int:
+def _copy_problems(source: Connection, target: Connection, registry_id: int, at: int) -> int:
     """Those problems of today that were there already; how many there are of each repository."""
-    table = schema.crawl_problems
+    table, repositories = schema.crawl_problems, schema.repositories
+    of_registry = repositories.c.registry_id == registry_id
+    kept = {row[0] for row in fetch(target, select(repositories.c.id).where(of_registry))}
     statement = select(table).where(table.c.registry_id == registry_id, table.c.first_seen_at <= at)
     rows = [dict(row) for row in source.execute(statement).mappings()]
     rows = [row for row in rows if row["repository_id"] is None or row["repository_id"] in kept]
-    insert_rows(target, table, rows)
+    _insert(target, table, rows)
     counts = Counter(row["repository_id"] for row in rows)
-    repositories = schema.repositories
-    zero = update(repositories).where(repositories.c.registry_id == registry_id).values(problem_count=0)
-    target.execute(zero)
+    target.execute(update(repositories).where(of_registry).values(problem_count=0))
     for number, count in counts.items():
         target.execute(update(repositories).where(repositories.c.id == number).values(problem_count=count))
     return len(rows)
@@ -215,7 +248,7 @@ def _copy_registry(
     found = dict(source.execute(select(registries).where(registries.c.id == registry_id)).mappings().one())
     ours = select(crawls).where(crawls.c.registry_id == registry_id, crawls.c.finished_at <= at)
     ended = [dict(row) for row in source.execute(ours.order_by(crawls.c.finished_at)).mappings()]
-    insert_rows(target, crawls, ended)
+    _insert(target, crawls, ended)
     if found["crawled_at"] is not None and found["crawled_at"] > at:
         last = next((row for row in reversed(ended) if row["state"] in _ENDED), None)
         found["crawl_id"] = None if last is None else last["id"]
@@ -226,4 +259,4 @@ def _copy_registry(
         # Before, the last pull of then is forgotten where there was a later one.
         found["events_since"] = max(found["events_since"], to_micros(pulls.since))
     found["events_since"] = until(found["events_since"], at)
-    insert_rows(target, registries, [{**found, "problem_count": problem_count}])
+    _insert(target, registries, [{**found, "problem_count": problem_count}])

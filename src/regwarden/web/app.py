@@ -14,6 +14,7 @@ from regwarden.store.database import Database
 from regwarden.store.deliveries import probe_writing
 from regwarden.web.hooks import PREFIX
 from regwarden.web.problems import problem
+from regwarden.web.refusals import Refusals
 
 _READ: Final = frozenset({"GET", "HEAD"})
 _STUCK_SECONDS: Final = 60.0
@@ -59,6 +60,7 @@ class Application:
     def __init__(self, hooks: ASGIApp, readiness: Readiness) -> None:
         self._hooks = hooks
         self._readiness = readiness
+        self._refusals = Refusals()
         self._answers: dict[str, Callable[[], Awaitable[Response]]] = {
             "/healthz": self._health,
             "/readyz": self._ready,
@@ -74,6 +76,8 @@ class Application:
             return
         answer = self._answers.get(path)
         if answer is None:
+            if scope["method"] == "POST":
+                self._refusals.note("path", f"notifications are sent to {PREFIX}NAME", scope)
             response: Response = problem(404, "there is nothing here", code="not-found")
         elif scope["method"] not in _READ:
             response = problem(405, "this can only be read", headers={"Allow": "GET, HEAD"})

@@ -19,10 +19,12 @@ from regwarden.store.deliveries import QUARANTINED, NewDelivery
 from regwarden.store.event_schema import PENDING
 from regwarden.web.bodies import KEPT_HEAD_BYTES, Body, BodyReader
 from regwarden.web.problems import error_problem, problem
+from regwarden.web.refusals import Refusals
 from regwarden.web.senders import Senders
 
 PREFIX: Final = "/hooks/"
 _RETRY_AFTER_SECONDS: Final = "1"
+_DENIED: Final = "the registry's secret is missing or wrong"
 _CHALLENGE: Final = 'Bearer realm="regwarden", Basic realm="regwarden"'
 
 
@@ -41,6 +43,12 @@ class _Receiver:
         self._senders = senders
         self._now = now
         self._bodies = bodies
+        self._refusals = Refusals()
+
+    def _refuse(self, registry: str, scope: Scope) -> Response:
+        """A refused registry stands still, and only the log can tell."""
+        self._refusals.note(registry if self._senders.knows(registry) else "", _DENIED, scope)
+        return _unauthorized(scope)
 
     async def _take(self, registry: str, scope: Scope, receive: Receive, *, is_empty_kept: bool) -> Response | None:
         """Read and keep the body; None if there is nobody left to be answered."""
@@ -78,7 +86,7 @@ class Hooks(_Receiver):
         if scope["method"] not in {"POST", "PUT"}:
             answer = problem(405, "notifications are sent with POST", headers={"Allow": "POST, PUT"})
         elif not self._senders.is_authentic(registry, _header(scope, b"authorization")):
-            answer = _unauthorized(scope)
+            answer = self._refuse(registry, scope)
         else:
             answer = await self._take(registry, scope, receive, is_empty_kept=True)
         if answer is not None:
@@ -105,7 +113,7 @@ class CompatibleHooks(_Receiver):
             return
         registry = self._find_registry(_header(scope, b"authorization"))
         if registry is None:
-            answer: Response | None = _unauthorized(scope)
+            answer: Response | None = self._refuse("", scope)
         else:
             answer = await self._take(registry, scope, receive, is_empty_kept=False)
         if answer is not None:
@@ -135,7 +143,7 @@ def _unauthorized(scope: Scope) -> Response:
     if _header(scope, b"transfer-encoding") or (length.isdigit() and int(length[:20]) > KEPT_HEAD_BYTES):
         headers["Connection"] = "close"
     hint = "`regwarden registry check NAME` prints the notifications block with the registry's secret."
-    return problem(401, "the registry's secret is missing or wrong", code="hook-denied", hint=hint, headers=headers)
+    return problem(401, _DENIED, code="hook-denied", hint=hint, headers=headers)
 
 
 def _not_durable(error: StoreError) -> Response:

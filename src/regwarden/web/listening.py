@@ -26,6 +26,8 @@ _MAX_CONNECTIONS: Final = 5_000
 _HEADER_SECONDS: Final = 15.0
 # Longer than a body may take, so that a slow one is answered.
 _REQUEST_SECONDS: Final = 90.0
+# What is read of one request without any part of its body: its header, and what may stand between and behind the body.
+_MAX_HEADER_BYTES: Final = 64 * 1024
 # Registries keep connections for 90 s; whoever closes second loses no request.
 _KEEP_ALIVE_SECONDS: Final = 120
 _SHUTDOWN_SECONDS: Final = 10
@@ -98,9 +100,10 @@ class _Server(uvicorn.Server):
 
 
 class _Protocol(HttpToolsProtocol):
-    """HTTP for which nobody has endless time: not for the header, and not for the whole request."""
+    """HTTP for which nobody has endless time or memory: not for the header, and not for the whole request."""
 
     _deadline: TimerHandle | None = None
+    _header_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a header."""
@@ -111,6 +114,18 @@ class _Protocol(HttpToolsProtocol):
         """Expect nothing any more."""
         self._expect(None)
         super().connection_lost(exc)
+
+    def data_received(self, received: bytes) -> None:
+        """Read on, unless it is a header without end: the parser keeps it whole, and has no limit of its own."""
+        self._header_bytes += len(received)
+        super().data_received(received)
+        if self._header_bytes > _MAX_HEADER_BYTES:
+            self.transport.close()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of the body; how much there may be of that is not decided here."""
+        self._header_bytes = 0
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         """Expect the rest of the header."""
@@ -124,6 +139,7 @@ class _Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Expect nothing: an idle connection has its own limit."""
+        self._header_bytes = 0
         self._expect(None)
         super().on_message_complete()
 

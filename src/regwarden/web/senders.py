@@ -26,6 +26,10 @@ class Senders:
         """From now on these are valid: registry → secrets, the newest first."""
         self._digests = {registry: self._padded(values) for registry, values in secrets.items()}
 
+    def knows(self, registry: str) -> bool:
+        """Whether there is a registry of this name: for the log, never for an answer."""
+        return registry in self._digests
+
     def is_authentic(self, registry: str, authorization: bytes | None) -> bool:
         """Whether the header has a secret of ``registry``; of an unknown one as many are compared."""
         presented = _presented(authorization)
