@@ -30,7 +30,7 @@ from typing import Any
 
 SECRET = "benchmark-secret"
 INSTANCE = str(uuid.uuid4())
-REPOSITORIES, TAGS = 200, 20
+IMAGES, TAGS = 4_000, 50
 CONFIGURATION = """\
 [defaults]
 crawl_every = "never"
@@ -46,21 +46,36 @@ hook_secret_files = ["{secret}"]
 """
 
 
+def known_images() -> list[tuple[str, str, Any]]:
+    """What the registry of the measurement holds: repository, tag, manifest."""
+    from regwarden.testing.images import image, layer
+
+    return [
+        (
+            f"team/app{number // TAGS}",
+            f"v{number % TAGS}",
+            image([layer(f"{number} {part}", 4096) for part in range(4)]),
+        )
+        for number in range(IMAGES)
+    ]
+
+
 def bodies() -> Iterator[bytes]:
-    """Pushes and pulls as Distribution sends them, about 1 kB each, without end."""
+    """Pushes and pulls of known images as Distribution sends them, about 1 kB each, without end."""
+    images = known_images()
     number = 0
     while True:
         number += 1
         # A push, then two pulls of what it pushed: one by tag, one by digest.
-        image, step = divmod(number, 3)
-        repository, tag = f"team{image % 7}/app{image % REPOSITORIES}", f"1.{image % TAGS}"
-        digest = f"sha256:{image % 50_000:064x}"
+        count, step = divmod(number, 3)
+        repository, tag, built = images[count * 7 % IMAGES]
+        digest = str(built.digest)
         now = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{number % 1_000_000:06d}Z"
         target: dict[str, Any] = {
-            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-            "size": 1573,
+            "mediaType": built.media_type,
+            "size": len(built.payload),
             "digest": digest,
-            "length": 1573,
+            "length": len(built.payload),
             "repository": repository,
             "url": f"http://registry.example.test:5000/v2/{repository}/manifests/{digest}",
         }
@@ -239,15 +254,13 @@ def pending(database: str) -> int:
 
 
 def large_registry(port: int) -> None:
-    """10,000 tags to crawl, in memory."""
+    """The registry whose events are sent, to be crawled."""
     from regwarden.testing.content import Content
-    from regwarden.testing.images import image, layer
     from regwarden.testing.server import Listen, SampleRegistry
 
     content = Content()
-    for number in range(10_000):
-        name = f"crawled/app{number // 50}"
-        content.repository(name).add(image([layer(f"{number} {part}", 4096) for part in range(4)]), f"v{number % 50}")
+    for repository, tag, built in known_images():
+        content.repository(repository).add(built, tag)
 
     async def work() -> None:
         stopped = asyncio.Event()
@@ -278,6 +291,7 @@ def measure(name: str, database: str, folder: Path, seconds: float, baselines: d
         process(sys.executable, __file__, "--large-registry", str(registry), port=registry),
         process(*ours, "serve", *options, "--listen", f"127.0.0.1:{port}", port=port),
     ):
+        subprocess.run([*ours, "crawl", "prod", *options, "-q"], check=True, stdout=subprocess.DEVNULL)
         for senders in (1, 64):
             started = time.perf_counter()
             rate, median, slowest = run(port, seconds, senders)
@@ -290,7 +304,10 @@ def measure(name: str, database: str, folder: Path, seconds: float, baselines: d
                 time.sleep(0.1)
             applied = rate * seconds / (time.perf_counter() - started)
             print(f"{'':>10}               all applied: {applied:,.0f}/s while and after they came")
-        beside = {"a crawl": [*ours, "crawl", "prod", *options, "-q"], "a purge": [*ours, "db", "purge", *options]}
+        beside = {
+            "a crawl": [*ours, "crawl", "prod", "--verify", *options, "-q"],
+            "a purge": [*ours, "db", "purge", *options],
+        }
         if name == "sqlite":
             beside["a backup"] = backup(database, folder)
         for what, command in beside.items():
@@ -334,10 +351,10 @@ def main() -> None:
         measure("sqlite", f"sqlite:///{folder / 'events.sqlite3'}", folder, options.seconds, baselines)
         if options.postgresql:
             sys.path.insert(0, str(Path(__file__).parents[1]))
-            from tests.fixtures.postgresql import running_postgresql
+            from tests.fixtures.postgresql import DURABLE, running_postgresql
 
-            with running_postgresql(folder / "postgresql") as url:
-                measure("postgresql", url, folder, options.seconds, baselines)
+            with running_postgresql(DURABLE) as server:
+                measure("postgresql", server.url(server.create_database()), folder, options.seconds, baselines)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ What is unknown meets no condition but `= unknown`; `--include-unknown` takes it
 - Times are compared with a moment (`created >= 2026-01-31`) or with an age: `created < 30d` is younger than 30 days.
 - Texts have no order: `tag >= 1.0` is refused. Versions are compared as `tag ~ 'semver:>=1.0'` or
   `tag ~ 'loose:<1.4'`.
-- After `~` stands a pattern: `glob:`, `re:`, `semver:`, `loose:` or `start:`; a bare text is a regular
+- After `~` stands a pattern: `glob:`, `re:`, `semver:`, `date:`, `loose:` or `start:`; a bare text is a regular
   expression that is found anywhere. In a glob `*` stops at `/`, and `**` does not: `repository ~ glob:team/*` does not
   find `team/app/web`.
 - Fields that join several values by commas, such as `platforms` and `tags`, are best asked with `contains`:

@@ -26,8 +26,8 @@ OnApplied = Callable[[Applied], None]
 LARGEST_PIECE: Final = 500
 _SMALLEST_PIECE: Final = 10
 _FIRST_PIECE: Final = 100
-_AIM_SECONDS: Final = 0.03
-_GATHERING_SECONDS: Final = 0.03
+_AIM_SECONDS: Final = 0.015
+_GATHERING_SECONDS: Final = 0.05
 _LOOK_AGAIN_SECONDS: Final = 5.0
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
@@ -68,9 +68,10 @@ class Applier:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
                 continue
-            # The next delivery may have to wait for a piece: half of the time is for deliveries alone.
-            await asyncio.sleep(max(_GATHERING_SECONDS, self._elapsed))
-            if not has_more:
+            if self._is_wanted.is_set():
+                # Deliveries are coming, and each may have to wait for a piece: most of the time is theirs alone.
+                await asyncio.sleep(max(_GATHERING_SECONDS, 2 * self._elapsed))
+            elif not has_more:
                 await self._wait()
 
     def _note_failure(self, error: Exception, pause: float) -> None:

@@ -20,12 +20,14 @@ from regwarden.clock import monotonic
 from regwarden.errors import StoreError
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection, Engine, NestedTransaction
+    from sqlalchemy.engine import Connection, Engine
 
 T = TypeVar("T")
 
 _LONGEST_BATCH_SECONDS: Final = 0.25
 _MOST_ATTEMPTS: Final = 5
+_TRUSTED_SECONDS: Final = 1.0
+_SAVEPOINT: Final = "regwarden_unit"
 _FIRST_PAUSE_SECONDS: Final = 0.02
 # https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization_failure, deadlock_detected
 _TRANSIENT_STATES: Final = frozenset({"40001", "40P01"})
@@ -108,6 +110,8 @@ class Writer:
         self._queue = _Backlog()
         self._again: deque[_Unit] = deque()
         self._was_urgent = False
+        self._connection: Connection | None = None
+        self._used_at = 0.0
         self._thread = threading.Thread(target=self._run, name="regwarden-writer", daemon=True)
         self._thread.start()
 
@@ -134,6 +138,7 @@ class Writer:
         while (first := self._first()) is not None:
             self._was_urgent = first.is_urgent
             self._run_batch(first)
+        self._disconnect()
 
     def _first(self) -> _Unit | None:
         """What the next batch begins with. Taking turns keeps a stream of urgent units from stopping the others."""
@@ -160,18 +165,38 @@ class Writer:
 
     def _run_batch(self, first: _Unit) -> None:
         outcomes: list[_Outcome] = []
+        # Nothing else would be lost with it, so it needs no SAVEPOINT: deliveries come like this.
+        is_alone = first.is_urgent and not self._queue.has_urgent() and not self._again
         try:
-            with self._engine.connect() as connection, connection.begin():
-                for unit in self._ready(first):
+            connection = self._connect()
+            with connection.begin():
+                for unit in (first,) if is_alone else self._ready(first):
                     if unit.start():
                         outcomes.append(_Outcome(unit))
-                        _attempt(connection, outcomes[-1])
+                        attempt = _attempt_alone if is_alone else _attempt
+                        attempt(connection, outcomes[-1])
+            self._used_at = monotonic()
         except BaseException as error:  # noqa: BLE001 -- every caller gets an answer, whatever happened
+            self._disconnect()
             if not outcomes and first.start():
                 outcomes.append(_Outcome(first, error=error))
             self._undo(outcomes, error)
         for outcome in outcomes:
             self._answer(outcome)
+
+    def _connect(self) -> Connection:
+        """The connection of the last batch, unless it was idle for so long that it may have been lost."""
+        if self._connection is not None and monotonic() - self._used_at > _TRUSTED_SECONDS:
+            self._disconnect()
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            with suppress(SQLAlchemyError):
+                self._connection.close()
+            self._connection = None
 
     def _undo(self, outcomes: list[_Outcome], error: BaseException) -> None:
         """Nothing of the batch was kept. Work that merely shared the transaction of a failing unit is repeated."""
@@ -207,21 +232,29 @@ class _Outcome:
 
 def _attempt(connection: Connection, outcome: _Outcome) -> None:
     """Run one unit in a SAVEPOINT; raises _TransactionLost if the work of the others is gone as well."""
-    savepoint: NestedTransaction | None = None
     is_settled = False
     try:
-        savepoint = connection.begin_nested()
-        outcome.result = outcome.unit.work(connection)
-        savepoint.commit()
-        is_settled = True
-    except BaseException as error:  # noqa: BLE001 -- handed to the caller, as concurrent.futures does
-        outcome.error = error
-        with suppress(SQLAlchemyError):
-            if savepoint is not None and savepoint.is_active:
-                savepoint.rollback()
-                is_settled = True
+        # Straight to the driver: for a SAVEPOINT of its own SQLAlchemy takes longer than most units.
+        cursor = connection.connection.cursor()
+        cursor.execute(f"SAVEPOINT {_SAVEPOINT}")
+        try:
+            outcome.result = outcome.unit.work(connection)
+            cursor.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+            is_settled = True
+        except BaseException as error:  # noqa: BLE001 -- handed to the caller, as concurrent.futures does
+            outcome.error = error
+            cursor.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+            cursor.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+            is_settled = True
+    except Exception as error:  # noqa: BLE001 -- the driver's: nothing can be said of the transaction any more
+        outcome.error = outcome.error or error
     if not is_settled or not _is_in_transaction(connection):
         raise _TransactionLost("the database gave up the transaction")
+
+
+def _attempt_alone(connection: Connection, outcome: _Outcome) -> None:
+    """Run the only unit of a transaction; if it fails, so does that."""
+    outcome.result = outcome.unit.work(connection)
 
 
 def _is_in_transaction(connection: Connection) -> bool:
