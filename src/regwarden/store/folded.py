@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, or_, select, update
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.engine import Connection
 
-from regwarden.core.folding import Changes, ContentChange, TagPull
-from regwarden.core.hosts import normalise_host
+from regwarden.core.folding import Changes, ContentChange
 from regwarden.core.oci.digests import Digest
 from regwarden.store.bulk import Join, bulk_find, bulk_ids, bulk_join, bulk_upsert
 from regwarden.store.chunks import chunked
 from regwarden.store.event_schema import pull_days
 from regwarden.store.existence import EVERYTHING, Touched, note_removals, refresh_existence, touch
 from regwarden.store.keyed import select_by_key
+from regwarden.store.pull_doubts import find_surprising, sorted_by_time
 from regwarden.store.referenced import save_references
 from regwarden.store.rereads import Reread
 from regwarden.store.schema import (
@@ -33,21 +33,13 @@ from regwarden.store.schema import (
     tag_history,
     tags,
 )
+from regwarden.store.tag_hosts import save_hosts
 from regwarden.store.tag_state import TagKey, date_repositories, resolve_all
-from regwarden.store.times import from_micros, to_micros
+from regwarden.store.times import to_micros
 
 NEAR_CRAWL_DELAY: Final = timedelta(seconds=65)
-PULL_RACE: Final = timedelta(seconds=60)
 PULL_DELAY: Final = timedelta(seconds=5)
 FROM_EVENTS: Final = "partial"
-# What a tag points to, and when it was last heard of from whatever source; a row even where nothing is known of it.
-_LAST_WORD: Final = """
-SELECT p.id, {name}, m.digest, coalesce((SELECT max(h.at) FROM tag_history h
-  WHERE h.repository_id = p.id AND h.tag = {name} AND h.at > coalesce(p.read_until, 0)), p.read_until, 0)
-FROM repositories p LEFT JOIN tags t ON t.repository_id = p.id AND t.name = {name}
-LEFT JOIN manifests m ON m.id = t.manifest_id
-WHERE p.id = {repository}
-"""
 _REPOSITORY: Final = """
 SELECT id, name, settled_at, read_until, deleted_at FROM repositories
 WHERE registry_id = {repository} AND name = {name}
@@ -59,18 +51,6 @@ _WITH_REMOVALS: Final = select(repositories.c.id).where(
         select(removals.c.repository_id).where(removals.c.repository_id == repositories.c.id).exists(),
     ),
 )
-_SEEN_AT: Final = bindparam("seen_at", type_=tags.c.event_at.type)
-_SET_HOST: Final = (
-    update(tags)
-    .where(
-        tags.c.repository_id == bindparam("of_repository"),
-        tags.c.name == bindparam("of_tag"),
-        tags.c.host != bindparam("seen_host"),
-    )
-    .values(host=bindparam("seen_host"))
-)
-_SET_OTHER_HOST: Final = _SET_HOST.where(func.coalesce(tags.c.event_at, 0) <= _SEEN_AT)
-_SET_USUAL_HOST: Final = _SET_HOST.where(tags.c.event_at == _SEEN_AT)
 # Whether a manifest or blob of a repository counts as gone; a row if so.
 _MISSED: Final = """
 SELECT repository_id FROM {table}
@@ -311,7 +291,11 @@ def _save_points(work: _Work, removed: set[tuple[int, bytes]]) -> frozenset[TagK
     keys |= _tags_of(connection, removed)
     changed = resolve_all(connection, keys)
     date_repositories(connection, (repository_id for repository_id, _ in changed))
-    _save_hosts(work)
+    save_hosts(
+        connection,
+        work.place.host,
+        {(work.repository_id(name), tag): seen for (name, tag), seen in work.changes.hosts.items()},
+    )
     work.outcome.is_changed = work.outcome.is_changed or bool(changed)
     return changed
 
@@ -334,19 +318,6 @@ def _tags_of(connection: Connection, removed: set[tuple[int, bytes]]) -> set[Tag
             )
             found.update((repository_id, name) for name in connection.execute(wanted).scalars())
     return found
-
-
-def _save_hosts(work: _Work) -> None:
-    """Keep under which other name than the configured one the last event knew the registry."""
-    named: list[dict[str, Any]] = []
-    plain: list[dict[str, Any]] = []
-    for (name, tag), (at, host) in work.changes.hosts.items():
-        is_other = bool(host) and normalise_host(host) != work.place.host
-        row = {"of_repository": work.repository_id(name), "of_tag": tag, "seen_at": to_micros(at)}
-        (named if is_other else plain).append(row | {"seen_host": host if is_other else ""})
-    for rows, statement in ((named, _SET_OTHER_HOST), (plain, _SET_USUAL_HOST)):
-        if rows:
-            work.connection.execute(statement, rows)
 
 
 def _save_pulls(work: _Work) -> None:
@@ -386,25 +357,8 @@ def _want_repositories(work: _Work, changed: frozenset[TagKey]) -> None:
             and (known.id, point.tag) in changed
         ):
             due[point.repository] = (max(point.at, work.now) + NEAR_CRAWL_DELAY, "event-near-crawl")
-    for name in _surprising_pulls(work):
+    pulls = {(work.repository_id(pull.repository), pull.tag): pull for pull in sorted_by_time(work.changes.tag_pulls)}
+    for name in find_surprising(work.connection, pulls):
         due.setdefault(name, (work.now + PULL_DELAY, "pull-disagrees"))
     for name, (moment, reason) in sorted(due.items()):
         work.outcome.rereads.append(Reread(work.place.registry_id, name, "", reason, moment))
-
-
-def _surprising_pulls(work: _Work) -> set[str]:
-    """Repositories in which a pull by tag was answered with something else than what the tag is known to point to.
-
-    An answer may be as old as a push is on its way, so only what differs for longer counts.
-    """
-    latest: dict[TagKey, TagPull] = {}
-    for pull in work.changes.tag_pulls:
-        key = (work.repository_id(pull.repository), pull.tag)
-        if key not in latest or pull.at > latest[key].at:
-            latest[key] = pull
-    surprising: set[str] = set()
-    for repository_id, tag, digest, last_at in select_by_key(work.connection, _LAST_WORD, sorted(latest)):
-        pull = latest[repository_id, tag]
-        if (digest is None or bytes(digest) != pull.digest.to_bytes()) and pull.at > from_micros(last_at) + PULL_RACE:
-            surprising.add(pull.repository)
-    return surprising
