@@ -22,7 +22,11 @@ def control_service(url: str, on_done: Callable[[str], None] = lambda _: None) -
     @asynccontextmanager
     async def serve() -> AsyncIterator[Database]:
         with open_database(url, access=Access.WRITE, create=True) as database:
-            context = ServiceContext(database, load_settings({}, database=url), {}, on_done)
+
+            async def note(name: str) -> None:
+                on_done(name)
+
+            context = ServiceContext(database, load_settings({}, database=url), {}, note)
             async with control_socket(path, control_app(service_handlers(context))):
                 yield database
 

@@ -21,7 +21,7 @@ from regwarden.core.hosts import hosts_by_registry
 from regwarden.core.pulls import Classifier
 from regwarden.core.quantities import parse_duration
 from regwarden.core.schedule import Schedule, parse_schedule
-from regwarden.errors import InputError, RegwardenError
+from regwarden.errors import InputError, RegwardenError, StoreError
 from regwarden.flows.crawl import CrawlOptions
 from regwarden.flows.ingest import Applied, Applier, EventRegistry, Folding
 from regwarden.flows.intake import Intake
@@ -136,11 +136,13 @@ class _Service:
             log.warning("events are taken from anybody who can reach the listener", listen=regstat.listen)
         return CompatibleHooks(self.intake, self.secrets.senders, clock.now, self.bodies, regstat)
 
-    def note_command(self, _name: str) -> None:
-        """A command has changed something: look."""
+    async def note_command(self, _name: str) -> None:
+        """A command has changed something: look. A new secret is valid before anybody is told of it."""
         self.applier.wake()
         self.runner.wake()
-        self.secrets.wake()
+        self.secrets.wake()  # looks again if the next line fails
+        with suppress(StoreError):
+            await self.secrets.reload()
 
     def ready(self, listeners: Sequence[socket.socket], compatible: Sequence[socket.socket], *, is_tls: bool) -> Ready:
         """What there is to tell once it runs."""

@@ -24,7 +24,7 @@ from regwarden.wiring import build_keeping
 A = TypeVar("A")
 
 
-def _nothing(command: str) -> None:
+async def _nothing(command: str) -> None:
     """What follows a command where nobody keeps anything in memory."""
 
 
@@ -32,13 +32,14 @@ def _nothing(command: str) -> None:
 class ServiceContext:
     """What commands work with: the service's database, settings and environment.
 
-    ``on_done`` is told the name of each command that succeeded, so that the service can look at what has changed.
+    ``on_done`` is told the name of each command that succeeded, so that the service looks at what has changed before
+    it answers.
     """
 
     database: Database
     loaded: LoadedSettings
     environ: Mapping[str, str] = field(repr=False)
-    on_done: Callable[[str], None] = _nothing
+    on_done: Callable[[str], Awaitable[None]] = _nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def service_handlers(context: ServiceContext) -> dict[str, Handler]:
 def _handler(name: str, command: Command[Any], context: ServiceContext) -> Handler:
     async def handle(arguments: dict[str, Any], tell: Tell, /) -> Any:
         result = await command.run(context, _convert(name, arguments, command.arguments), tell)
-        context.on_done(name)
+        await context.on_done(name)
         return result
 
     return handle

@@ -234,19 +234,18 @@ def _attempt(connection: Connection, outcome: _Outcome) -> None:
     """Run one unit in a SAVEPOINT; raises _TransactionLost if the work of the others is gone as well."""
     is_settled = False
     try:
-        # Straight to the driver: for a SAVEPOINT of its own SQLAlchemy takes longer than most units.
-        cursor = connection.connection.cursor()
-        cursor.execute(f"SAVEPOINT {_SAVEPOINT}")
+        # In words: for a SAVEPOINT of its own SQLAlchemy takes longer than most units.
+        connection.exec_driver_sql(f"SAVEPOINT {_SAVEPOINT}")
         try:
             outcome.result = outcome.unit.work(connection)
-            cursor.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+            connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
             is_settled = True
         except BaseException as error:  # noqa: BLE001 -- handed to the caller, as concurrent.futures does
             outcome.error = error
-            cursor.execute(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
-            cursor.execute(f"RELEASE SAVEPOINT {_SAVEPOINT}")
+            connection.exec_driver_sql(f"ROLLBACK TO SAVEPOINT {_SAVEPOINT}")
+            connection.exec_driver_sql(f"RELEASE SAVEPOINT {_SAVEPOINT}")
             is_settled = True
-    except Exception as error:  # noqa: BLE001 -- the driver's: nothing can be said of the transaction any more
+    except SQLAlchemyError as error:  # nothing can be said of the transaction any more
         outcome.error = outcome.error or error
     if not is_settled or not _is_in_transaction(connection):
         raise _TransactionLost("the database gave up the transaction")
