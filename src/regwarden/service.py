@@ -18,12 +18,10 @@ import structlog
 
 from regwarden import clock
 from regwarden.core.hosts import hosts_by_registry
-from regwarden.core.pulls import Classifier
-from regwarden.core.quantities import parse_duration
 from regwarden.core.schedule import Schedule, parse_schedule
 from regwarden.errors import InputError, RegwardenError, StoreError
 from regwarden.flows.crawl import CrawlOptions
-from regwarden.flows.ingest import Applied, Applier, EventRegistry, Folding
+from regwarden.flows.ingest import Applied, Applier
 from regwarden.flows.intake import Intake
 from regwarden.flows.services import Services
 from regwarden.jobs.runner import RegistryWork, Runner, RunnerWork
@@ -35,7 +33,6 @@ from regwarden.settings_sources import LoadedSettings, default_database
 from regwarden.store.database import Access, Database, open_database
 from regwarden.store.deliveries import replay_known
 from regwarden.store.installation import ensure_installation_id
-from regwarden.store.purging import Keeping
 from regwarden.store.service_socket import socket_beside
 from regwarden.web.app import Application, Readiness
 from regwarden.web.bodies import BodyReader
@@ -44,7 +41,7 @@ from regwarden.web.hooks import CompatibleHooks, Hooks
 from regwarden.web.listening import bound, serving, shown_address
 from regwarden.web.secrets import HookSecrets
 from regwarden.web.tls import ServerCertificate
-from regwarden.wiring import new_installation_id, open_registry, resolve_registry
+from regwarden.wiring import build_folding, build_keeping, new_installation_id, open_registry, resolve_registry
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -165,13 +162,13 @@ async def _open(
     await secrets.ensure(clock.now)
     registries = await _open_registries(stack, loaded, environ, installation)
     services = Services(database, clock.now, registries.connectors)
-    runner = Runner(RunnerWork(services, tuple(registries.works), _keeping(settings)))
+    runner = Runner(RunnerWork(services, tuple(registries.works), build_keeping(settings)))
 
     def note_applied(applied: Applied) -> None:
         if applied.has_rereads:
             runner.wake()
 
-    applier = Applier(database, clock.now, _folding(settings, installation), note_applied)
+    applier = Applier(database, clock.now, build_folding(settings, installation), note_applied)
     sources = {*(one.name for one in settings.registry), *hosts_by_registry(_hosts(settings))}
     await database.write(lambda connection: replay_known(connection, sources))
     return _Service(
@@ -286,25 +283,6 @@ def _schedule(registry: RegistrySettings, settings: Settings) -> Schedule:
 
 def _options(registry: RegistrySettings, settings: Settings) -> CrawlOptions:
     return CrawlOptions(concurrency=registry.concurrency or settings.defaults.concurrency)
-
-
-def _keeping(settings: Settings) -> Keeping:
-    kept = settings.events
-    return Keeping(
-        bodies=parse_duration(kept.keep_bodies),
-        quarantine=parse_duration(kept.keep_quarantine),
-        events=parse_duration(kept.keep_events),
-        pulls=parse_duration(kept.keep_pulls),
-    )
-
-
-def _folding(settings: Settings, installation: str) -> Folding:
-    return Folding(
-        installation,
-        Classifier(settings.pull_rule).classify,
-        frozenset(settings.pulls.use),
-        tuple(EventRegistry(one.name, one.url, one.kind, one.aliases) for one in settings.registry),
-    )
 
 
 def _hosts(settings: Settings) -> dict[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -103,9 +103,9 @@ class Applier:
     async def _apply_piece(self) -> Applied:
         limit, now = 1 if self._single_count else self._piece, self._now()
 
-        def work(connection: object) -> Applied:
+        def work(connection: Any) -> Applied:
             started = monotonic()
-            applied = apply_pending(connection, self._folding, now=now, limit=limit)  # type: ignore[arg-type]
+            applied = apply_pending(connection, self._folding, now=now, limit=limit)
             self._elapsed = monotonic() - started
             return applied
 

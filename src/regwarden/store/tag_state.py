@@ -157,7 +157,9 @@ def _confirm(connection: Connection, winners: dict[TagKey, _Winner], before: dic
     rows = []
     for key, winner in winners.items():
         row = before.get(key)
-        found = b"" if row is None or row.digest is None else bytes(row.digest)
+        found = b"" if row is None else row.digest
+        if found is None:
+            continue  # there, but leading nowhere: no point can say so, and it is not gone
         if _is_settled(winner) and winner.seen_at is not None and found != winner.digest:
             rows.append(
                 {
