@@ -47,6 +47,8 @@ async def test_a_database_that_hangs_is_not_waited_for_for_ever(database, monkey
     assert caught.value.code == "intake-slow"
     gate.open()
     await blocking
+    # How long a healthy database takes on a busy machine is not what this asks.
+    monkeypatch.undo()
     await intake.store(delivery(b"2"))
     assert kept(database) == [b"1", b"2"]
 
