@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from regwarden.errors import RegistryError
+from regwarden.errors import Conflict, RegistryError
+from regwarden.flows.deletion_probe import DeletionAnswer, ask_deletion
 from regwarden.library_crawl import CrawlCall, log_warning, registry_changes
+from regwarden.library_remote import ServiceCommand
+from regwarden.registries.api import Ability
+from regwarden.store.capabilities import find_probe_repository, merge_capabilities
 from regwarden.wiring import RegistryAccess, new_installation_id, open_registry, resolve_registry, run_async
 
 if TYPE_CHECKING:
     from regwarden.settings_sources import LoadedSettings
+    from regwarden.store.database import Database
+
+Read = Callable[[Callable[[Any], Any]], Any]
+
+_UNKNOWN: Final = "unknown"
+_SWITCH_ON: Final = (
+    "storage:\n  delete:\n    enabled: true\n",
+    "REGISTRY_STORAGE_DELETE_ENABLED=true",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistryCheck:
     """What a registry answered, and what the inventory knows of it.
 
-    ``capabilities`` are supported, unsupported or unknown; ``error`` is why it could not be asked.
+    ``capabilities`` are supported, unsupported or unknown; ``error`` is why it could not be asked. Deletion was asked
+    about in ``probed_repository`` (empty: none is known), ``deletion_doubt`` is why the answer is not known, and
+    ``deletion_configuration`` what to write into a registry's configuration, or environment, to switch it on.
     """
 
     registry: str
@@ -28,6 +44,9 @@ class RegistryCheck:
     server: str = ""
     credentials_source: str = ""
     capabilities: Mapping[str, str] = field(default_factory=dict)
+    probed_repository: str = ""
+    deletion_doubt: str = ""
+    deletion_configuration: tuple[str, ...] = ()
     crawl_state: str | None = None
     crawled_at: datetime | None = None
     tag_count: int = 0
@@ -41,9 +60,12 @@ class RegistryCheck:
         return {"is_reachable": error is None, **values}
 
 
-def check_registry(known: Sequence[Mapping[str, Any]], loaded: LoadedSettings, call: CrawlCall) -> RegistryCheck:
+def check_registry(
+    known: Sequence[Mapping[str, Any]], loaded: LoadedSettings, call: CrawlCall, read: Read
+) -> RegistryCheck:
     """Ask a registry whether it is one and what it can do; ``known`` are the registries of the inventory.
 
+    ``read`` reads from the inventory; it is used for a known registry only.
     Raises ``InputError`` if no registry is meant or its settings cannot be used.
     """
     access = resolve_registry(
@@ -53,7 +75,9 @@ def check_registry(known: Sequence[Mapping[str, Any]], loaded: LoadedSettings, c
         known={row["registry"]: row["url"] for row in known},
         changes=registry_changes(call.arguments),
     )
-    row = next((row for row in known if row["registry"] == access.registry.name), None)
+    name = access.registry.name
+    row = next((row for row in known if row["registry"] == name), None)
+    repository = None if row is None else read(lambda connection: find_probe_repository(connection, name))
     stored = (
         {}
         if row is None
@@ -64,7 +88,22 @@ def check_registry(known: Sequence[Mapping[str, Any]], loaded: LoadedSettings, c
             "problem_count": row["problem_count"],
         }
     )
-    return run_async(_ask(access, loaded, call, stored))
+    return run_async(_ask(access, loaded, call, {**stored, "probed_repository": repository or ""}))
+
+
+def keep_found(check: RegistryCheck, write: Callable[[Callable[[Database], Any], ServiceCommand[Any]], Any]) -> None:
+    """Keep in the inventory what was found out about deletion; while another process writes it is left undone."""
+    found = {name: check.capabilities.get(name, _UNKNOWN) for name in ("delete", "delete_tag")}
+    if not check.probed_repository or set(found.values()) == {_UNKNOWN}:
+        return
+    command = ServiceCommand("capabilities", {"registry": check.registry, "found": found}, dict[str, str])
+    with contextlib.suppress(Conflict):  # the answer is shown all the same, and a plan asks again
+        write(
+            lambda database: database.write_now(
+                lambda connection: merge_capabilities(connection, check.registry, found)
+            ),
+            command,
+        )
 
 
 async def _ask(
@@ -78,12 +117,27 @@ async def _ask(
         try:
             ping = await opened.connector.ping()
             capabilities = await opened.connector.probe_capabilities()
+            repository = stored["probed_repository"]
+            deletion = await ask_deletion(opened.connector, repository) if repository else DeletionAnswer()
         except RegistryError as error:
             return RegistryCheck(**about, error=error, credentials_source=opened.credentials_source)
     words = {name: str(value) for name, value in asdict(capabilities).items() if name != "server"}
+    is_off = deletion.delete is Ability.UNSUPPORTED
     return RegistryCheck(
         **about,
         server=capabilities.server or ping.server,
         credentials_source=opened.credentials_source,
-        capabilities=words,
+        capabilities={**words, **deletion.found},
+        deletion_doubt=_doubt(deletion, repository),
+        deletion_configuration=_SWITCH_ON if is_off else (),
     )
+
+
+def _doubt(deletion: DeletionAnswer, repository: str) -> str:
+    if not repository:
+        return "the inventory knows no repository of it in which to ask; crawl it first"
+    if deletion.error is not None:
+        return f"{deletion.error.message}. {deletion.error.hint}".strip()
+    if Ability.UNKNOWN in (deletion.delete, deletion.delete_tag):
+        return "its answer to a harmless question is none that we know"
+    return ""

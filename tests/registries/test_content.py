@@ -238,6 +238,17 @@ async def test_only_a_registry_that_says_so_makes_a_manifest_missing(connect: Co
 
 
 @pytest.mark.parametrize(
+    "detail", [{"Name": "team/app", "Revision": str(DIGEST)}, f"unknown manifest name=team/app revision={DIGEST}"]
+)
+async def test_a_tag_that_leads_nowhere_tells_where_it_led(connect: Connect, detail: object) -> None:
+    async with ScriptedRegistry() as registry:
+        registry.expect("GET", TAG, error_reply(404, "MANIFEST_UNKNOWN", detail=detail))
+        with pytest.raises(RegistryMissing) as caught:
+            await connect(registry.url).fetch_manifest("team/app", "latest")
+    assert caught.value.named == (str(DIGEST),)
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         error_reply(404, "MANIFEST_UNKNOWN", "OCI manifest found, but accept header does not support OCI manifests"),
@@ -478,7 +489,8 @@ async def test_a_ping_tells_what_the_server_says_it_is(connect: Connect) -> None
     [
         (error_reply(405, "UNSUPPORTED"), Ability.UNSUPPORTED),
         (error_reply(404, "MANIFEST_UNKNOWN"), Ability.SUPPORTED),
-        (error_reply(403, "DENIED"), Ability.UNKNOWN),
+        (Reply(404, b"404 page not found"), Ability.UNKNOWN),
+        (Reply(405, b"Method not allowed", {"Allow": "GET, HEAD, PUT"}), Ability.UNSUPPORTED),
     ],
 )
 async def test_deletes_are_probed_with_a_digest_that_cannot_exist(

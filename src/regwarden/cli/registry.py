@@ -19,8 +19,9 @@ _ABILITIES: Final = {
     "catalog": "list its repositories",
     "referrers": "list referrers (OCI 1.1)",
     "delete": "delete manifests",
-    "delete_tag": "delete single tags",
+    "delete_tag": "remove tags alone",
 }
+_DELETION: Final = frozenset({"delete", "delete_tag"})
 
 
 @click.group(cls=RegwardenGroup)
@@ -74,8 +75,9 @@ def check(invocation: Invocation, registries: tuple[str, ...], **options: Any) -
     """Check that registries answer and accept the credentials, and that their notifications arrive.
 
     Says what they can do, and prints what to paste into a registry's configuration so that it sends its events, with
-    its secret, which is made if there is none. The registry is not changed, and no pull event is left. Exit status:
-    0 all are well, 1 one is not.
+    its secret, which is made if there is none, and so that it deletes, where that is switched off. Whether it deletes
+    is asked in a repository that the inventory knows, about a manifest and a tag that cannot exist; the user needs the
+    right to delete. The registry is not changed, and no pull event is left. Exit status: 0 all are well, 1 one is not.
 
     Examples:
       regwarden registry check https://registry.example.com
@@ -144,10 +146,22 @@ def _print_check(invocation: Invocation, check: RegistryCheck) -> None:
         for ability, words in _ABILITIES.items():
             state = check.capabilities.get(ability, "unknown")
             answer = {"supported": "can", "unsupported": "cannot"}.get(state, "not known whether it can")
-            click.echo(f"  {answer} {words}")
+            is_doubted = answer.startswith("not") and ability in _DELETION and check.deletion_doubt
+            doubt = escape_controls(f": {check.deletion_doubt}") if is_doubted else ""
+            click.echo(f"  {answer} {words}{doubt}")
+        _print_switching_on(check)
     if check.crawled_at is None:
         click.echo("  never crawled")
     else:
         age = human_duration(clock.now() - check.crawled_at)
         found = f"{counted(check.tag_count, 'tag')}, {counted(check.problem_count, 'problem')}"
         click.echo(f"  last crawl: {check.crawl_state}, {age} ago, {found}")
+
+
+def _print_switching_on(check: RegistryCheck) -> None:
+    if not check.deletion_configuration:
+        return
+    lines, variable = check.deletion_configuration
+    click.echo("  Deletion is switched off. In the configuration of Distribution these lines switch it on:")
+    click.echo("".join(f"    {line}\n" for line in lines.splitlines()), nl=False)
+    click.echo(f"  or, in its environment: {variable}")

@@ -26,6 +26,7 @@ from regwarden.flows.services import Services
 from regwarden.registries.api import Ability, Connector, ListsReferrers, Traffic
 from regwarden.store.analytics import materialise_sizes
 from regwarden.store.blob_checks import note_missing_blobs
+from regwarden.store.capabilities import merge_capabilities
 from regwarden.store.crawls import (
     BegunCrawl,
     NewCrawl,
@@ -37,7 +38,6 @@ from regwarden.store.crawls import (
     load_disappearance,
     load_totals,
     mark_repository_vanished,
-    save_capabilities,
     save_unread_repository,
 )
 from regwarden.store.drifts import withdraw_missed_deletes
@@ -161,7 +161,7 @@ async def crawl(
         run = _Run(services, begun, options, connector, on_progress)
         try:
             run.show(phase="listing")
-            with_referrers = await _learn_capabilities(run)
+            with_referrers = await _learn_capabilities(run, target.name)
             listing = await _list(run)
             await _read_all(run, listing, _context(run, with_referrers=with_referrers))
             if options.verify_blobs:
@@ -209,14 +209,14 @@ async def _begin(services: Services, target: RegistryTarget, options: CrawlOptio
     return begun
 
 
-async def _learn_capabilities(run: _Run) -> bool:
+async def _learn_capabilities(run: _Run, registry: str) -> bool:
     """Whether the registry lists referrers; asked once, then remembered until a verifying crawl or a new address."""
-    remembered = dict(run.begun.capabilities)
-    if not remembered or run.options.verify or run.begun.endpoint_changed:
-        found = await run.connector.probe_capabilities()
-        remembered = {name: str(value) for name, value in asdict(found).items()}
-        await run.services.database.write(
-            lambda connection: save_capabilities(connection, run.begun.registry_id, remembered)
+    remembered, is_elsewhere = dict(run.begun.capabilities), run.begun.endpoint_changed
+    if "referrers" not in remembered or run.options.verify or is_elsewhere:
+        probed = await run.connector.probe_capabilities()  # which asks nothing about deletion: what is known stays
+        found = {name: str(value) for name, value in asdict(probed).items()}
+        remembered = await run.services.database.write(
+            lambda connection: merge_capabilities(connection, registry, found, is_elsewhere=is_elsewhere)
         )
     return isinstance(run.connector, ListsReferrers) and remembered.get("referrers") != Ability.UNSUPPORTED
 

@@ -174,3 +174,74 @@ class ListsReferrers(Protocol):
 
     async def list_referrers(self, repository: str, subject: Digest) -> tuple[Descriptor, ...] | None:
         """Descriptors of what refers to ``subject``; ``None`` where this registry has no referrers API."""
+
+
+class Removal(StrEnum):
+    """What a deletion at the registry found."""
+
+    REMOVED = "removed"
+    ALREADY_GONE = "already-gone"  # an honest 404
+
+
+@runtime_checkable
+class DeletesManifests(Protocol):
+    """Optional: deleting by digest (OCI distribution specification, "Deleting Manifests")."""
+
+    async def probe_delete(self, repository: str) -> Ability:
+        """Whether manifests can be deleted, by asking to delete a digest that cannot exist; changes nothing.
+
+        Raises what ``delete_manifest`` raises where the registry refuses to say: no rights, read-only mode.
+        """
+
+    async def delete_manifest(self, repository: str, digest: Digest) -> Removal:
+        """Delete a manifest from a repository, with every tag that points to it. One request, never repeated blindly.
+
+        Raises ``RegistryError`` (code ``delete-disabled``, ``manifest-referenced``, ``registry-read-only``) and what
+        other requests raise. Nobody knows whether it was done where the error's ``status`` is ``None`` (the
+        connection broke) or at least 500.
+        """
+
+
+@runtime_checkable
+class DeletesTags(Protocol):
+    """Optional: deleting a tag without its manifest (OCI distribution specification, "Deleting tags")."""
+
+    async def probe_untag(self, repository: str) -> Ability:
+        """Whether a tag can be deleted alone, by asking to delete one that cannot exist; changes nothing.
+
+        Raises as ``probe_delete``. Some registries take the manifest along: look at its digest after ``delete_tag``.
+        """
+
+    async def delete_tag(self, repository: str, tag: str) -> Removal:
+        """Delete a tag; its manifest stays. Raises ``RegistryError`` (code ``untag-unsupported``, …)."""
+
+
+@runtime_checkable
+class PutsManifests(Protocol):
+    """Optional: writing manifests and small blobs, for undo and placeholders (needs the push scope)."""
+
+    async def put_manifest(self, repository: str, reference: str, media_type: str, payload: bytes) -> None:
+        """Put exact bytes under a tag or digest.
+
+        Raises ``RegistryError``, with the code ``manifest-blob-unknown`` where content that it names is missing.
+        """
+
+    async def put_blob(self, repository: str, payload: bytes) -> Digest:
+        """Upload a small blob in one piece; returns its digest."""
+
+    async def mount_blob(self, repository: str, digest: Digest, source: str) -> bool:
+        """Link a blob that the repository ``source`` has; false where the registry wants an upload instead.
+
+        An upload that the registry opened instead is cancelled.
+        """
+
+
+@runtime_checkable
+class ProvesBlobs(Protocol):
+    """Optional: reading a byte of a blob, which reaches the storage where a HEAD may be answered from a cache."""
+
+    async def prove_blob(self, repository: str, digest: Digest, size_bytes: int) -> bool:
+        """Whether a blob can really be read: a ranged GET of one byte, a full GET where it is empty.
+
+        False for an honest 404 or a body that breaks off. Leaves a pull event at the registry.
+        """

@@ -151,15 +151,6 @@ def known_repositories(connection: Connection, registry_id: int) -> dict[str, in
     return {row.name: row.tag_count for row in rows}
 
 
-def save_capabilities(connection: Connection, registry_id: int, capabilities: Mapping[str, str]) -> None:
-    """Replace the capability record of a registry."""
-    connection.execute(
-        update(registries)
-        .where(registries.c.id == registry_id)
-        .values(capabilities=msgspec.json.encode(dict(capabilities)).decode())
-    )
-
-
 def mark_repository_vanished(connection: Connection, registry_id: int, name: str, crawl_id: int) -> None:
     """Note that a running crawl found a known repository gone; nothing is marked as deleted yet."""
     connection.execute(

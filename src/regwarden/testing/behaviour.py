@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, Self
 
+from regwarden.core.oci.digests import Digest
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -23,6 +25,9 @@ class Behaviour:
     ``faults`` maps a method and a pattern for the whole path to answers that are given once each, in order, before
     the true answer returns. ``hidden_repositories`` and ``hidden_tags`` (``repository:tag``) exist but are left out
     of listings, as some servers do by mistake. ``tag_page_limit`` 0 means that tag lists ignore paging.
+    ``is_read_only`` takes no changes, as during maintenance. With ``keeps_children`` a manifest that an index lists
+    is not deleted (409, as GitLab does). ``lost_blobs`` are as after a collection beside a running 2.8: HEAD still
+    finds them, GET breaks off; ``unwritable_manifests`` are accepted there (201) and not stored.
     """
 
     generation: Literal[2, 3] = 2
@@ -33,11 +38,15 @@ class Behaviour:
     tag_page_default: int = 0
     can_delete: bool = True
     can_delete_tag: bool = False
+    is_read_only: bool = False
+    keeps_children: bool = False
     has_referrers_api: bool = False
     referrers_page_limit: int = 0
     latency_seconds: float = 0.0
     hidden_repositories: set[str] = field(default_factory=set)
     hidden_tags: set[str] = field(default_factory=set)
+    lost_blobs: set[Digest] = field(default_factory=set)
+    unwritable_manifests: set[Digest] = field(default_factory=set)
     faults: dict[tuple[str, str], list[Fault]] = field(default_factory=dict)
 
     @classmethod

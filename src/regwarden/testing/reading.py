@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from regwarden.core.oci import media_types
 from regwarden.core.oci.digests import Digest
@@ -138,7 +139,8 @@ class Reader:
         if _is_unchanged(request, digest):
             return web.Response(status=304, headers=headers)
         headers |= {"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
-        return _blob_response(request, blob, headers)
+        is_lost = digest in self._behaviour.lost_blobs
+        return _blob_response(request, blob, headers, is_lost=is_lost)
 
 
 class _BlobResponse(web.StreamResponse):
@@ -154,7 +156,19 @@ class _BlobResponse(web.StreamResponse):
         await super().write_eof(last)
 
 
-def _blob_response(request: web.BaseRequest, blob: Blob, headers: dict[str, str]) -> web.StreamResponse:
+class _BrokenResponse(web.StreamResponse):
+    """Announces a body and closes the connection instead."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        writer = await super().prepare(request)
+        if request.transport is not None:
+            request.transport.close()
+        return writer
+
+
+def _blob_response(
+    request: web.BaseRequest, blob: Blob, headers: dict[str, str], *, is_lost: bool
+) -> web.StreamResponse:
     unsatisfiable = web.Response(status=416, headers=headers | {"Content-Range": f"bytes */{blob.size_bytes}"})
     try:
         start, stop, _ = request.http_range.indices(blob.size_bytes)
@@ -167,8 +181,11 @@ def _blob_response(request: web.BaseRequest, blob: Blob, headers: dict[str, str]
         status = 206
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{blob.size_bytes}"
     headers["Content-Length"] = str(stop - start)
-    chunks = () if request.method == "HEAD" else blob.chunks(start, stop)
-    return _BlobResponse(chunks, status=status, headers=headers)
+    if request.method == "HEAD":
+        return _BlobResponse((), status=status, headers=headers)
+    if is_lost:
+        return _BrokenResponse(status=status, headers=headers)
+    return _BlobResponse(blob.chunks(start, stop), status=status, headers=headers)
 
 
 def _manifest_response(manifest: StoredManifest) -> web.Response:

@@ -21,6 +21,7 @@ _MESSAGES: Final = {
     "DIGEST_INVALID": "provided digest did not match uploaded content",
     "MANIFEST_BLOB_UNKNOWN": "blob unknown to registry",
     "MANIFEST_INVALID": "manifest invalid",
+    "MANIFEST_REFERENCED": "manifest is referenced by another manifest",
     "MANIFEST_UNKNOWN": "manifest unknown",
     "NAME_UNKNOWN": "repository name not known to registry",
     "PAGINATION_NUMBER_INVALID": "invalid number of results requested",

@@ -43,6 +43,7 @@ _ROUTE: Final = re.compile(
     r"|blobs/(?P<blob>sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
     r"|referrers/(?P<subject>[^/]+))"
 )
+_READING: Final = ("GET", "HEAD")
 _PULL: Final = ("pull",)
 _PUSH: Final = ("pull", "push")
 
@@ -172,6 +173,8 @@ class SampleRegistry:
 
     async def _answer_route(self, request: web.BaseRequest, route: re.Match[str], caller: Caller) -> web.StreamResponse:
         name = route["name"]
+        if self.behaviour.is_read_only and request.method not in _READING and route["tags"] is None:
+            return method_not_allowed(*_READING)
         if route["reference"] is not None:
             return await self._answer_manifest(request, route, caller)
         if route["upload"] is not None:

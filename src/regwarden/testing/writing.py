@@ -95,6 +95,8 @@ class Writer:
         if missing := _list_missing(repository, manifest):
             return refuse(400, *(Problem("MANIFEST_BLOB_UNKNOWN", str(digest)) for digest in missing))
         tag = "" if ":" in reference else reference
+        if manifest.digest in self._behaviour.unwritable_manifests:
+            return _created(request, name, "manifests", manifest.digest)
         repository.put_manifest(StoredManifest(manifest.digest, media_type, payload))
         self._notifier.emit("push", Target(name, manifest.digest, media_type, len(payload), tag), caller)
         if tag:
@@ -114,6 +116,8 @@ class Writer:
             return self._delete_tag(repository, reference, caller)
         if digest not in repository.manifests:
             return refuse(404, Problem("MANIFEST_UNKNOWN"))
+        if self._behaviour.keeps_children and _is_listed(repository, digest):
+            return refuse(409, Problem("MANIFEST_REFERENCED"))
         tags = repository.delete_manifest(digest)
         self._notifier.emit("delete", Target(name, digest), caller)
         for tag in tags:
@@ -160,6 +164,11 @@ def _list_missing(repository: RepositoryContent, manifest: Manifest) -> list[Dig
     blobs = [part.digest for part in manifest.stored_blobs() if part.digest not in repository.blobs]
     children = [part.digest for part in manifest.children if part.digest not in repository.manifests]
     return blobs + children
+
+
+def _is_listed(repository: RepositoryContent, digest: Digest) -> bool:
+    parents = (parse_manifest(one.payload, one.media_type) for one in repository.manifests.values())
+    return any(child.digest == digest for parent in parents for child in parent.children)
 
 
 def _find_digest(text: str) -> Digest | None:

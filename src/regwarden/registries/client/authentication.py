@@ -121,7 +121,7 @@ class AuthenticatedTransport:
         credentials = self._settings.credentials
         denied = RegistryDenied(
             f"the registry refuses access to {call.subject}: the token it asked for does not suffice",
-            hint=denial_hint(credentials) if isinstance(credentials, Anonymous) else "Check what this user may read.",
+            hint=denial_hint(credentials) if isinstance(credentials, Anonymous) else _rights_hint(call.scope),
             status=answer.status,
             diagnostics=self._transport.redact.diagnose(answer),
         )
@@ -155,3 +155,11 @@ class AuthenticatedTransport:
         return RegistryDenied(
             message, hint=hint, status=answer.status, diagnostics=self._transport.redact.diagnose(answer)
         )
+
+
+def _rights_hint(scope: str) -> str:
+    actions = set(scope.rpartition(":")[2].split(","))
+    if "delete" in actions:
+        return "Give this user the right to delete there."
+    # A mount asks for two scopes, of which the writing one comes first.
+    return "Give this user the right to push there." if ",push" in scope else "Check what this user may read."

@@ -58,6 +58,16 @@ def pull_scope(repository: str) -> str:
     return f"repository:{repository}:pull"
 
 
+def delete_scope(repository: str) -> str:
+    """The token scope for deleting in a repository."""
+    return f"repository:{repository}:pull,delete"
+
+
+def push_scope(repository: str) -> str:
+    """The token scope for writing to a repository."""
+    return f"repository:{repository}:pull,push"
+
+
 def checked_repository(repository: str) -> str:
     """``repository`` if it is a valid name, so that it can stand in a path; else ``InputError``."""
     if not is_repository(repository):

@@ -1,10 +1,11 @@
 """What does a registry's refusal mean? HTTP answers become ``RegistryError``s with short diagnostics, free of secrets.
 
-Error bodies: OCI distribution specification, "Error Codes"; ``detail`` has any shape and is never shown.
+Error bodies: OCI distribution specification, "Error Codes"; of ``detail``, which has any shape, only digests are shown.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from typing import Final
 import msgspec
 from multidict import CIMultiDict
 
+from regwarden.core.oci.digests import Digest
 from regwarden.core.oci.media_types import essence
-from regwarden.errors import RegistryDenied, RegistryError, RegistryMissing, RegistryProtocolError
+from regwarden.errors import InputError, RegistryDenied, RegistryError, RegistryMissing, RegistryProtocolError
 from regwarden.registries.client.credentials import Credentials, denial_hint
 
 _MAX_DIAGNOSTICS: Final = 300
@@ -28,6 +30,7 @@ _SECRETS: Final = (
     re.compile(r"(?i)(https?://)[^/\s@]+@"),
 )
 _TAGS: Final = re.compile(r"<[^<>]{0,500}>")
+_DIGEST: Final = re.compile(r"\b(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\b")
 _MISSING_CODES: Final = frozenset(
     {"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND", "TAG_UNKNOWN", "REPOSITORY_UNKNOWN"}
 )
@@ -35,12 +38,16 @@ _MISSING_CODES: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP answer, read to its end (an error's body may be cut short)."""
+    """One HTTP answer, read to its end (an error's body may be cut short).
+
+    ``received_bytes`` is how much came of a body that was only counted.
+    """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=CIMultiDict)
     body: bytes = b""
     challenges: tuple[str, ...] = ()
+    received_bytes: int = 0
 
     @property
     def content_type(self) -> str:
@@ -56,6 +63,7 @@ class Answer:
 class _Entry(msgspec.Struct):
     code: object = ""
     message: object = ""
+    detail: object = None
 
 
 class _Errors(msgspec.Struct):
@@ -68,6 +76,26 @@ _decode_errors = msgspec.json.Decoder(_Errors).decode
 def error_codes(answer: Answer) -> tuple[str, ...]:
     """The codes of an error body; empty when it is not the distribution API's JSON."""
     return tuple(str(entry.code)[:80] for entry in _entries(answer))
+
+
+def named_digests(answer: Answer) -> tuple[Digest, ...]:
+    """The digests that an error body names as its details, each once; other details are left out."""
+    found: dict[Digest, None] = {}
+    for entry in _entries(answer):
+        detail = entry.detail
+        for text in detail.values() if isinstance(detail, dict) else (detail,):
+            with contextlib.suppress(InputError):
+                if isinstance(text, str):
+                    found[Digest.parse(text)] = None
+    return tuple(found)
+
+
+def _find_digests(answer: Answer) -> tuple[str, ...]:
+    """The digests anywhere in the details: Distribution 2 gives them alone, Distribution 3 within a sentence."""
+    details = [entry.detail for entry in _entries(answer)]
+    texts = [text for detail in details for text in (detail.values() if isinstance(detail, dict) else (detail,))]
+    found = (match for text in texts if isinstance(text, str) for match in _DIGEST.findall(text))
+    return tuple(dict.fromkeys(found))
 
 
 def says_missing(answer: Answer) -> bool:
@@ -109,7 +137,9 @@ def error_for(answer: Answer, subject: str, redact: Redactor, credentials: Crede
             diagnostics=said,
         )
     if says_missing(answer):
-        return RegistryMissing(f"the registry does not have {subject}", status=status, diagnostics=said)
+        missing = RegistryMissing(f"the registry does not have {subject}", status=status, diagnostics=said)
+        missing.named = _find_digests(answer)
+        return missing
     if status == 429:
         return RegistryError(
             f"the registry throttles us at {subject} (429)",

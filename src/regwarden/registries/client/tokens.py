@@ -191,14 +191,16 @@ def basic_header(credentials: Basic) -> str:
 
 
 def _chosen_scopes(scope: str, wanted: Iterable[str]) -> tuple[str, ...]:
-    """Our own scope and the reading ones that the registry names besides (some have own words for reading).
+    """Our own scopes (separated by spaces) and the reading ones that the registry names besides.
 
-    What the registry asks for is not trusted: it could ask for more rights than we need and then use the token.
+    Some have own words for reading. What the registry asks for is not trusted: it could ask for more rights than we
+    need and then use the token.
     """
-    scopes = dict.fromkeys([scope] if scope else [])
+    scopes = dict.fromkeys(scope.split())
+    own_names = {_scope_name(own) for own in scopes}
     for other in wanted:
         is_reading = not set(other.rpartition(":")[2].split(",")) & {"push", "delete", "*"}
-        is_same_thing = not scope or _scope_name(other) == _scope_name(scope)
+        is_same_thing = not scope or _scope_name(other) in own_names
         if is_reading and is_same_thing and len(scopes) < _MAX_SCOPES and len(other) <= _MAX_SCOPE_LENGTH:
             scopes[other] = None
     return tuple(scopes)

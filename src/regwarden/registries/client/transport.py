@@ -36,7 +36,9 @@ class Call:
     """One request. ``subject`` names it for people, ``scope`` is the token scope it needs.
 
     ``reset_retries`` bounds the retries after a connection that closed without an answer, where closing may be
-    the server's reaction to this very request.
+    the server's reaction to this very request. With ``is_repeatable`` off nothing is sent a second time that may
+    have been done: neither after a 5xx nor once the request may have reached the server; 429 is always waited for.
+    With ``counts_only`` the body is counted up to ``max_bytes`` and thrown away; it may break off.
     """
 
     method: str
@@ -46,7 +48,10 @@ class Call:
     scope: str = ""
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     form: Mapping[str, str] | None = field(default=None, repr=False)
+    body: bytes | None = field(default=None, repr=False)
     reset_retries: int | None = None
+    is_repeatable: bool = True
+    counts_only: bool = False
 
 
 class _Retryable(Exception):  # an inner signal, never seen outside
@@ -83,7 +88,7 @@ class Transport:
         """Send ``call`` until there is an answer that is worth having; returns it whatever its status.
 
         Raises ``RegistryUnreachable``, ``RegistryProtocolError`` (too large, not HTTP) and ``RegistryError`` with
-        ``temporary`` set for 429 and 5xx that outlast the retries.
+        ``temporary`` set for 429 and 5xx that outlast the retries, or that must not be retried.
         """
         try:
             return await self._attempt(call, authorization, middlewares)
@@ -145,6 +150,8 @@ class Transport:
         options: dict[str, Any] = {"middlewares": middlewares} if middlewares else {}
         if call.form is not None:
             options["data"] = call.form
+        elif call.body is not None:
+            options["data"] = call.body
         if call.url.scheme == "https":
             options["ssl"] = self._tls_for(call.url)
         async with self._gate:
@@ -161,10 +168,11 @@ class Transport:
                 failure = explain(error, call.url, call.subject)
                 # A host that never answered is more likely misspelt than restarting: say so at once.
                 is_first_contact = not self._has_answered and failure.kind != "reset"
-                if failure.kind == "setup" or is_first_contact:
+                is_perhaps_done = not call.is_repeatable and failure.kind != "connect"
+                if failure.kind == "setup" or is_first_contact or is_perhaps_done:
                     raise failure.error from None
                 raise _Retryable(failure.error, failure.kind) from None
-            await self._gate.account(len(answer.body))
+            await self._gate.account(answer.received_bytes or len(answer.body))
         return self._judge(answer, call)
 
     async def _read(self, response: aiohttp.ClientResponse, call: Call) -> Answer:
@@ -175,6 +183,11 @@ class Transport:
         if headers.get("Content-Encoding", "identity").lower() not in {"identity", ""}:
             response.close()
             raise RegistryProtocolError(f"the answer for {call.subject} is compressed although we did not ask for it")
+        if status == 416:  # Distribution 2.x announces the whole blob's length here and never sends it
+            response.close()
+            return Answer(status, headers)
+        if call.counts_only and status < 400:
+            return Answer(status, headers, received_bytes=await self._count(response, call.max_bytes))
         is_error = status >= 400
         limit = self.limits.error_bytes if is_error else call.max_bytes
         length = response.content_length
@@ -189,6 +202,21 @@ class Transport:
                 message = f"the answer for {call.subject} is larger than the limit of {limit} bytes"
                 raise RegistryProtocolError(message, code="registry-too-large")
         return Answer(status, headers, body[:limit], challenges)
+
+    async def _count(self, response: aiohttp.ClientResponse, limit: int) -> int:
+        """How many bytes of a body come, up to about ``limit``; the connection of a longer one is ended."""
+        count = 0
+        try:
+            async for part in response.content.iter_any():
+                count += len(part)
+                if count >= limit:
+                    break
+        except (aiohttp.ClientPayloadError, aiohttp.ClientOSError):
+            pass  # the count says that it broke off
+        if not response.content.at_eof():
+            response.close()
+        self.traffic.received_bytes += count
+        return count
 
     def _judge(self, answer: Answer, call: Call) -> Answer:
         self._has_answered = True
@@ -206,6 +234,8 @@ class Transport:
             raise _Retryable(error, "429", self._gate.throttle(wait_seconds))
         if wait_seconds is not None:
             wait_seconds = self._gate.throttle(wait_seconds)
+        if not call.is_repeatable:
+            raise error
         raise _Retryable(error, str(status), wait_seconds)
 
     def _note_skew(self, date: str) -> None:

@@ -5,6 +5,7 @@ Source: OCI distribution specification, "Pulling blobs"; redirect rules in ``REA
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from yarl import URL
@@ -28,9 +29,10 @@ async def fetch_blob(client: RegistryClient, repository: str, digest: Digest, ma
     for redirects that are not allowed.
     """
     checked_repository(repository)
-    name = f"the blob {repository}@{digest}"
+    name = blob_name(repository, digest)
+    call = Call("GET", client.url(f"{repository}/blobs/{digest}"), name, max_bytes, scope=pull_scope(repository))
     for _ in range(2):
-        answer = await _follow(client, repository, digest, max_bytes)
+        answer, _ = await follow(client, call)
         if answer.status != 200:
             raise client.error(answer, name)
         if digest.matches(answer.body):
@@ -46,7 +48,7 @@ async def fetch_blob(client: RegistryClient, repository: str, digest: Digest, ma
 async def head_blob(client: RegistryClient, repository: str, digest: Digest) -> BlobHead:
     """Whether the blob is there; a redirect to storage counts, its size is then unknown."""
     checked_repository(repository)
-    name = f"the blob {repository}@{digest}"
+    name = blob_name(repository, digest)
     call = Call("HEAD", client.url(f"{repository}/blobs/{digest}"), name, 0, scope=pull_scope(repository))
     answer = await client.send(call)
     if answer.status == 200:
@@ -61,6 +63,11 @@ async def head_blob(client: RegistryClient, repository: str, digest: Digest) -> 
     return await _confirm_by_get(client, call, name)
 
 
+def blob_name(repository: str, digest: Digest) -> str:
+    """How people are told of a blob."""
+    return f"the blob {repository}@{digest}"
+
+
 async def _confirm_by_get(client: RegistryClient, call: Call, name: str) -> BlobHead:
     """What a GET of the first byte says, whose 404 has a body that tells a registry from a gateway."""
     headers = {"Range": "bytes=0-0"}
@@ -73,22 +80,25 @@ async def _confirm_by_get(client: RegistryClient, call: Call, name: str) -> Blob
     raise error
 
 
-async def _follow(client: RegistryClient, repository: str, digest: Digest, max_bytes: int) -> Answer:
-    name = f"the blob {repository}@{digest}"
-    call = Call("GET", client.url(f"{repository}/blobs/{digest}"), name, max_bytes, scope=pull_scope(repository))
-    answer = await client.send(call)
+async def follow(client: RegistryClient, call: Call) -> tuple[Answer, bool]:
+    """The answer to the GET of a blob, behind its redirects, and whether it came from another host than the registry.
+
+    Raises ``RegistryProtocolError`` for redirects that are not allowed, and what sending raises.
+    """
+    answer, is_foreign = await client.send(call), False
     for _ in range(_MAX_REDIRECTS):
         if answer.status not in _REDIRECTS:
-            return answer
+            return answer, is_foreign
         target = allowed_target(client, call.url, answer.headers.get("Location", ""))
-        call = Call("GET", target, name, max_bytes, scope=call.scope)
-        if target.origin() == client.origin:
-            answer = await client.send(call)
-        else:
+        call = replace(call, url=target)
+        is_foreign = target.origin() != client.origin
+        if is_foreign:
             answer = await client.transport.exchange(call)  # our credentials are for the registry alone
+        else:
+            answer = await client.send(call)
     if answer.status in _REDIRECTS:
-        raise RegistryProtocolError(f"{name} is redirected more than {_MAX_REDIRECTS} times")
-    return answer
+        raise RegistryProtocolError(f"{call.subject} is redirected more than {_MAX_REDIRECTS} times")
+    return answer, is_foreign
 
 
 def allowed_target(client: RegistryClient, source: URL, location: str) -> URL:

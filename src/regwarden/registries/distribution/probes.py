@@ -8,7 +8,7 @@ from typing import Final
 from regwarden.core.oci.digests import Digest
 from regwarden.errors import RegistryError, RegistryProtocolError
 from regwarden.registries.api import Ability, Capabilities, Ping
-from regwarden.registries.client.client import RegistryClient, checked_repository
+from regwarden.registries.client.client import RegistryClient
 from regwarden.registries.client.diagnostics import Answer, looks_like_registry
 from regwarden.registries.client.paging import parse_catalog_page
 from regwarden.registries.client.transport import Call, parse_http_date
@@ -49,10 +49,10 @@ async def ping(client: RegistryClient) -> Ping:
     )
 
 
-async def probe_capabilities(client: RegistryClient, referrers: Referrers, delete: Ability) -> Capabilities:
+async def probe_capabilities(client: RegistryClient, referrers: Referrers) -> Capabilities:
     """Catalog, referrers and token authentication, by reading; a refusal leaves an ability unknown.
 
-    Raises what ``ping`` raises.
+    What only a deletion can tell stays unknown. Raises what ``ping`` raises.
     """
     answered = await ping(client)
     catalog, repository = await _catalog(client)
@@ -60,19 +60,7 @@ async def probe_capabilities(client: RegistryClient, referrers: Referrers, delet
         with contextlib.suppress(RegistryError):  # a refusal leaves it unknown
             await referrers.list(repository, _NO_SUCH_DIGEST)
     token_auth = Ability.SUPPORTED if client.authenticated.scheme == "bearer" else Ability.UNSUPPORTED
-    return Capabilities(
-        catalog=catalog, referrers=referrers.ability, delete=delete, token_auth=token_auth, server=answered.server
-    )
-
-
-async def probe_delete(client: RegistryClient, repository: str) -> Ability:
-    """Whether manifests can be deleted, by asking to delete a digest that cannot exist (needs the delete scope)."""
-    checked_repository(repository)
-    url, scope = client.url(f"{repository}/manifests/{_NO_SUCH_DIGEST}"), f"repository:{repository}:delete"
-    answer = await client.send(Call("DELETE", url, "a delete", client.limits.error_bytes, scope=scope))
-    if answer.status == 405:
-        return Ability.UNSUPPORTED
-    return Ability.SUPPORTED if answer.status in {202, 404} else Ability.UNKNOWN
+    return Capabilities(catalog=catalog, referrers=referrers.ability, token_auth=token_auth, server=answered.server)
 
 
 async def _catalog(client: RegistryClient) -> tuple[Ability, str]:
