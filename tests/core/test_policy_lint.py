@@ -324,6 +324,12 @@ def test_a_policy_about_everything_is_warned_of():
     assert [(one.code, one.place) for one in lint(policy)] == [("whole-registry", (4, 1))]
 
 
+def test_single_tags_are_no_trap_where_an_image_goes_whole_or_not_at_all():
+    trap = deleting("{match: {tags: {any: ['glob:dev-*']}}, when: {tagged: {older-than: 7d}}}")
+    assert "delete-any" in {one.code for one in lint(policy_of(trap))}
+    assert "delete-any" not in {one.code for one in lint(policy_of(f"unit: digest\n{trap}"))}
+
+
 def test_every_warning_has_an_example_and_an_explanation():
     assert {code for code, *_ in TRAPS} | {"whole-registry"} == set(WARNINGS)
 

@@ -83,6 +83,13 @@ class Default(StrEnum):
     DELETE = "delete"
 
 
+class Unit(StrEnum):
+    """What goes or stays."""
+
+    TAG = "tag"
+    DIGEST = "digest"
+
+
 class Referrers(StrEnum):
     """What becomes of signatures and other referrers."""
 
@@ -223,6 +230,11 @@ class Policy:
         ListShape(MapOf(OrderedRule), low=0, high=MAX_RULES), "The rules of `mode: first-match`, in order.", default=()
     )
     default: Default = clause(Choice(Default), "What happens to what no rule speaks about.", default=Default.KEEP)
+    unit: Unit = clause(
+        Choice(Unit),
+        "`tag`: every tag by itself. `digest`: an image stays with all its tags, or goes with all of them.",
+        default=Unit.TAG,
+    )
     referrers: Referrers = clause(
         Choice(Referrers),
         "`follow-subject`: signatures and the like go with what they are about. `explicit`: only where a rule names"

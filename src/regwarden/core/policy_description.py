@@ -7,7 +7,18 @@ from datetime import timedelta
 from typing import Final
 
 from regwarden.core.patterns import Pattern
-from regwarden.core.policy import Approval, Coverage, Default, Inherit, Limits, Mode, OnExceed, Policy, Referrers
+from regwarden.core.policy import (
+    Approval,
+    Coverage,
+    Default,
+    Inherit,
+    Limits,
+    Mode,
+    OnExceed,
+    Policy,
+    Referrers,
+    Unit,
+)
 from regwarden.core.policy_matching import METHODS, USE, Age, Match, Pulled, TagMatch, TextMatch, When
 from regwarden.core.policy_ranking import RankCount, RankKey, RankOver
 from regwarden.core.policy_rules import BudgetOrder, BudgetScope, DeleteRule, KeepRule, Protection, Rule
@@ -95,6 +106,8 @@ def _sentences(policy: Policy) -> Iterator[str]:
     else:
         yield from (describe_rule(rule) for rule in (*policy.keep, *policy.delete))
     yield "Keep everything else." if policy.default is Default.KEEP else "Delete everything else that is in the scope."
+    if policy.unit is Unit.DIGEST:
+        yield "An image of which some tag stays keeps all its tags."
     if policy.referrers is Referrers.FOLLOW_SUBJECT:
         yield "Signatures and other referrers stay and go with what they are about."
     yield from _limits(policy.limits)

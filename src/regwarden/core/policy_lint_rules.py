@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Final
 
 from regwarden.core.patterns import Pattern, PatternKind
-from regwarden.core.policy import Default, Mode, Policy, Referrers
+from regwarden.core.policy import Default, Mode, Policy, Referrers, Unit
 from regwarden.core.policy_lint_codes import Finding
 from regwarden.core.policy_matching import Match
 from regwarden.core.policy_overlap import covers, is_everything, protects, selects_tag
@@ -24,7 +24,7 @@ def lint_rules(policy: Policy) -> Iterator[Finding]:
     for path, rule in policy.rules_by_path():
         yield from _lint_counting(path, rule)
         if isinstance(rule, DeleteRule):
-            yield from _lint_delete(path, rule)
+            yield from _lint_delete(path, rule, policy.unit)
     if policy.mode is Mode.FIRST_MATCH:
         yield from _lint_order(policy)
     else:
@@ -33,7 +33,7 @@ def lint_rules(policy: Policy) -> Iterator[Finding]:
     yield from _lint_whole(policy)
 
 
-def _lint_delete(path: str, rule: DeleteRule) -> Iterator[Finding]:
+def _lint_delete(path: str, rule: DeleteRule, unit: Unit) -> Iterator[Finding]:
     is_bounded = rule.when or rule.untagged or rule.beyond or rule.budget
     if is_everything(rule.match) and not is_bounded:
         hint = "Say what it is about with match, or how old it must be with when."
@@ -42,9 +42,9 @@ def _lint_delete(path: str, rule: DeleteRule) -> Iterator[Finding]:
         if tags.any_of_digest:
             message = "this rule takes tags along that do not match, if another tag of their digest does"
             yield Finding("delete-siblings", f"{path}.match.tags.any-of-digest", message, "Write all-of-digest.")
-        elif tags.any and not tags.all_of_digest:
+        elif tags.any and not tags.all_of_digest and unit is Unit.TAG:
             message = "this rule removes tags one by one, also from images whose other tags stay"
-            hint = "Write all-of-digest: to remove images of which every tag matches."
+            hint = "Write all-of-digest: to remove images of which every tag matches, or unit: digest for all rules."
             yield Finding("delete-any", f"{path}.match.tags.any", message, hint)
     if rule.untagged is not None and (rule.untagged.older_than or timedelta()) < _DAY:
         message = "manifests without a tag go before they are a day old"

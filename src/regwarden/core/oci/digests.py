@@ -64,6 +64,13 @@ class Digest:
         """The stored form: one byte for the algorithm, then the raw value."""
         return bytes((_ALGORITHMS[self.algorithm][0],)) + bytes.fromhex(self.hex)
 
+    @staticmethod
+    def stored_form(text: str) -> bytes:
+        """``Digest.parse(text).to_bytes()`` for what is known to be a digest, several times faster for SHA-256."""
+        if text.startswith("sha256:"):
+            return b"\x01" + bytes.fromhex(text[7:])
+        return Digest.parse(text).to_bytes()
+
     def matches(self, content: bytes) -> bool:
         """Whether ``content`` (bytes) has this digest."""
         return hmac.compare_digest(hashlib.new(self.algorithm, content).hexdigest(), self.hex)
