@@ -17,6 +17,8 @@ from regwarden.core.oci.digests import Digest
 
 FETCHED: Final = "GET"
 CHECKED: Final = "HEAD"
+EVENT: Final = "event"
+OURSELVES: Final = "ourselves"
 _FIRST_DAY: Final = date(1970, 1, 1)
 
 
@@ -61,12 +63,13 @@ class PullCount:
 
 @dataclass(frozen=True, slots=True)
 class TagPoint:
-    """From ``at`` on the tag points to ``digest``, or is gone (``None``)."""
+    """From ``at`` on the tag points to ``digest``, or is gone (``None``). ``cause`` says who did that."""
 
     repository: str
     tag: str
     at: datetime
     digest: Digest | None
+    cause: str = EVENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,60 +141,78 @@ class Changes:
             self.repositories[name] = min(self.repositories.get(name, at), at)
 
 
-def fold(events: Iterable[Event], classify: Callable[[Event], str], use: frozenset[str]) -> Changes:
-    """The changes that ``events``, each there once, make.
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How events are understood."""
 
-    ``classify`` gives pulls a class; those in ``use`` are use.
+    classify: Callable[[Event], str]
+    use: frozenset[str]
+    is_own: Callable[[Event], bool]
+
+
+def fold(
+    events: Iterable[Event],
+    classify: Callable[[Event], str],
+    use: frozenset[str],
+    *,
+    is_own: Callable[[Event], bool] = lambda _: False,
+) -> Changes:
+    """The changes that ``events``, each there once, make. ``classify`` gives pulls a class; those in ``use`` are use.
+
+    ``is_own`` says of an event that we caused it ourselves: what we put back is no push.
     """
-    changes = Changes()
+    changes, reading = Changes(), _Reading(classify, use, is_own)
     for event in events:
-        _fold_one(changes, event, classify, use)
+        _fold_one(changes, event, reading)
     return changes
 
 
-def _fold_one(changes: Changes, event: Event, classify: Callable[[Event], str], use: frozenset[str]) -> None:
+def _fold_one(changes: Changes, event: Event, reading: _Reading) -> None:
     name = event.repository
     if event.action is Action.RENAME:  # changes names, not what is under them
         return
     if event.action is Action.DELETE:
-        _fold_deletion(changes, event)
+        _fold_deletion(changes, event, _cause(event, reading))
     else:
         changes.repositories[name] = min(changes.repositories.get(name, event.at), event.at)
         if event.digest is not None:
-            _fold_content(changes, event, event.digest, classify, use)
+            _fold_content(changes, event, event.digest, reading)
 
 
-def _fold_deletion(changes: Changes, event: Event) -> None:
+def _cause(event: Event, reading: _Reading) -> str:
+    return OURSELVES if reading.is_own(event) else EVENT
+
+
+def _fold_deletion(changes: Changes, event: Event, cause: str) -> None:
     name, at = event.repository, event.at
     # A repository that is first heard of when something of it goes is kept too: what is older may come later.
     changes.repositories[name] = min(changes.repositories.get(name, at), at)
     if event.target is Target.TAG:
-        changes.points.add(TagPoint(name, event.tag, at, None))
+        changes.points.add(TagPoint(name, event.tag, at, None, cause))
     else:
         changes.removals.add(Removal(name, event.digest, at))
 
 
-def _fold_content(
-    changes: Changes, event: Event, digest: Digest, classify: Callable[[Event], str], use: frozenset[str]
-) -> None:
+def _fold_content(changes: Changes, event: Event, digest: Digest, reading: _Reading) -> None:
     name, at = event.repository, event.at
     change = ContentChange(
         at, at, media_type=event.media_type, size_bytes=event.size_bytes, references=event.references
     )
     if event.action is not Action.PULL:
-        change.pushed_at = at
+        cause = _cause(event, reading)
+        change.pushed_at = None if cause == OURSELVES else at
         if event.tag:
-            changes.points.add(TagPoint(name, event.tag, at, digest))
+            changes.points.add(TagPoint(name, event.tag, at, digest, cause))
             host = (at, event.host)
             changes.hosts[name, event.tag] = max(changes.hosts.get((name, event.tag), host), host)
     else:
-        pull_class = classify(event)
+        pull_class = reading.classify(event)
         method = CHECKED if event.method == CHECKED else FETCHED
         if method == CHECKED:
             change.checked_at = at
         else:
             change.fetched_at = at
-        if pull_class in use:
+        if pull_class in reading.use:
             change.pulled_at = at
         if event.target is Target.MANIFEST:
             key = PullKey(name, digest, event.tag, day_of(at), pull_class, method)
