@@ -16,11 +16,10 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import StaticPool
 
 from regwarden.core import graph as specification
-from regwarden.core.graph import ManifestFacts, RegistryFacts, RepositoryFacts
+from regwarden.core.graph import Confidence, ManifestFacts, RegistryFacts, RepositoryFacts
 from regwarden.errors import StoreError
 from regwarden.store import reach, schema
 from regwarden.store.analytics import (
-    Confidence,
     Reclaimable,
     load_referrers,
     materialise_sizes,

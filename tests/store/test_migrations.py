@@ -12,8 +12,9 @@ from sqlalchemy import text
 
 from regwarden.errors import StoreError
 from regwarden.store import migrations, upkeep
+from regwarden.store.cleanup_schema import plans
 from regwarden.store.database import Access, open_database
-from regwarden.store.schema import blobs, installation, metadata
+from regwarden.store.schema import blobs, installation
 
 
 def set_version(connection, version: str) -> None:
@@ -25,14 +26,16 @@ def test_migrating_gives_the_schema_that_the_program_expects(database):
         # Alembic does not recognise SQLite's empty text as the default that it is.
         is_postgresql = connection.dialect.name == "postgresql"
         options = {"version_table": migrations.VERSION_TABLE, "compare_server_default": is_postgresql}
-        return compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+        return compare_metadata(MigrationContext.configure(connection, opts=options), plans.metadata)
 
     assert database.read_now(differences) == []
 
 
 def test_a_missing_column_would_be_noticed(database):
     database.write_now(lambda connection: connection.exec_driver_sql("ALTER TABLE blobs DROP COLUMN media_type"))
-    found = database.read_now(lambda connection: compare_metadata(MigrationContext.configure(connection), metadata))
+    found = database.read_now(
+        lambda connection: compare_metadata(MigrationContext.configure(connection), plans.metadata)
+    )
     assert ("add_column", None, "blobs", blobs.c.media_type.name) in [
         (*difference[:3], difference[3].name) for difference in found if difference[0] == "add_column"
     ]

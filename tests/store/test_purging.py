@@ -18,7 +18,7 @@ from tests.notifications import RECEIVED, apply_all, envelope, push, store_bodie
 NOW = datetime(2026, 3, 4, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 TODAY = (NOW - datetime(1970, 1, 1, tzinfo=UTC)).days
-KEEPING = Keeping(bodies=DAY, quarantine=30 * DAY, events=60 * DAY, pulls=100 * DAY)
+KEEPING = Keeping(bodies=DAY, quarantine=30 * DAY, events=60 * DAY, pulls=100 * DAY, trash=365 * DAY)
 
 
 def add_deliveries(database, *given):
@@ -114,7 +114,7 @@ async def test_events_of_a_registry_that_is_not_known_stay_as_long_as_their_deli
     store_bodies(database, bodies, registry="")
     apply_all(database)
     later = RECEIVED + 20 * DAY
-    keeping = Keeping(bodies=DAY, quarantine=30 * DAY, events=10 * DAY, pulls=DAY)
+    keeping = Keeping(bodies=DAY, quarantine=30 * DAY, events=10 * DAY, pulls=DAY, trash=DAY)
     assert await purge(database, keeping, later) == Purged(delivery_count=1, event_count=1)
     assert database.write_now(lambda connection: replay_known(connection, {"other.example.test"})) == 1
     apply_all(database)

@@ -14,12 +14,13 @@ from regwarden.core.oci.digests import Digest
 from regwarden.errors import Conflict, InputError
 from regwarden.store import migrations
 from regwarden.store.applying import EventRegistry, ensure_registry
+from regwarden.store.cleanup_schema import plans
 from regwarden.store.database import Access
 from regwarden.store.folded import Place, apply_changes
 from regwarden.store.packing import pack_blob_ids
 from regwarden.store.regstat import RegstatState, disable_regstat, enable_regstat, regstat_status
 from regwarden.store.regstat_views import COMPANION
-from regwarden.store.schema import blobs, manifests, metadata, tags
+from regwarden.store.schema import blobs, manifests, tags
 from tests.store.regstat_tables import columns_of, create_tables
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -277,7 +278,7 @@ def test_views_survive_a_restart_and_leave_the_migrations_alone(postgresql_url, 
     assert regstat_status(again).state is RegstatState.ENABLED
     options = {"version_table": migrations.VERSION_TABLE}
     differences = again.read_now(
-        lambda connection: compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
+        lambda connection: compare_metadata(MigrationContext.configure(connection, opts=options), plans.metadata)
     )
     assert differences == []
 

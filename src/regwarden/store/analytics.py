@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from functools import partial
 
 import numpy as np
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
-from regwarden.core.graph import MAX_REFERRER_ROUNDS
+from regwarden.core.graph import MAX_REFERRER_ROUNDS, Confidence
 from regwarden.store import schema
 from regwarden.store.arrays import Edges, Flags, Integers, Lookup, sum_by_group, total
 from regwarden.store.columns import read_integers
@@ -26,13 +25,6 @@ from regwarden.store.graph_arrays import Graph, find_pairs, load_graph, pair_key
 from regwarden.store.reach import mark_blobs, mark_manifests
 from regwarden.store.repository_sizes import RepositorySizes, measure_repositories
 from regwarden.store.tag_sizes import UNKNOWN, TagSizes, measure_indexes, measure_tags, rank_tags
-
-
-class Confidence(StrEnum):
-    """How sure a number of reclaimable bytes is."""
-
-    EXACT = "exact"
-    UPPER_BOUND = "upper-bound"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +161,7 @@ def reclaimable(
     if repository_ids is not None:
         affected = np.isin(graph.repositories.ids, np.asarray(repository_ids, dtype=np.int64))
     freed_bytes, document_bytes = reclaim(graph, load_referrers(connection, graph), selected, affected)
-    if untagged_known and graph.is_read.all() and not _has_unreadable_tags(connection, registry_id):
+    if untagged_known and graph.is_read.all() and not has_unreadable_tags(connection, registry_id):
         return Reclaimable(freed_bytes, freed_bytes, Confidence.EXACT)
     return Reclaimable(freed_bytes, document_bytes, Confidence.UPPER_BOUND)
 
@@ -189,7 +181,8 @@ def reclaim_pairs(graph: Graph, referrers: Edges, removed: Flags) -> tuple[int, 
     return freed_bytes, total(graph.manifest_bytes[freed & selected])
 
 
-def _has_unreadable_tags(connection: Connection, registry_id: int) -> bool:
+def has_unreadable_tags(connection: Connection, registry_id: int) -> bool:
+    """Whether nobody knows what some tag of a registry leads to."""
     tags, repositories = schema.tags, schema.repositories
     unreadable = (
         select(tags.c.id)

@@ -204,10 +204,14 @@ def _sort_by_source(found: Iterable[_Read], folding: Folding, applied: Applied) 
 
 def is_own_pull(event: Event, installation: str) -> bool:
     """Whether a pull is our own reading: it is no use, and must leave no trace. Other events of ours count."""
+    return event.action is Action.PULL and is_own(event, installation)
+
+
+def is_own(event: Event, installation: str) -> bool:
+    """Whether a request of this installation caused an event."""
     return (
-        event.action is Action.PULL
+        bool(installation)
         and event.user_agent.startswith("regwarden/")
-        and bool(installation)
         and event.user_agent.endswith(f"({installation})")
     )
 
@@ -248,7 +252,12 @@ def _apply_known(
     apply_renames(connection, registry_id, renamed)
     renames = load_renames(connection, registry_id)
     under_present_names = [_under_present_name(event, renames) for event, _ in fresh]
-    changes = fold(under_present_names, lambda event: classes[event.event_id], folding.use)
+    changes = fold(
+        under_present_names,
+        lambda event: classes[event.event_id],
+        folding.use,
+        is_own=lambda event: is_own(event, folding.installation),
+    )
     outcome = apply_changes(connection, Place(registry_id, normalise_host(registry.url)), changes, now)
     seen = [Sender(event.instance_id, event.source_address, read.received_at) for event, read in fresh]
     rereads = [*outcome.rereads, *note_senders(connection, registry_id, seen, now)]

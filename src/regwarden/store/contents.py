@@ -303,6 +303,12 @@ def _manifest_row(content: ManifestContent, blob_ids: Mapping[bytes, int]) -> di
     return row
 
 
+def _cache_config(manifest: Manifest) -> str:
+    """The type of the config that BuildKit puts among the entries where it writes a cache as an index."""
+    is_cache = any(blob.media_type == media_types.BUILDKIT_CACHE_CONFIG for blob in manifest.blobs)
+    return media_types.BUILDKIT_CACHE_CONFIG if is_cache else ""
+
+
 def _content_columns(manifest: Manifest, blob_ids: Mapping[bytes, int]) -> dict[str, Any]:
     sizes = {blob.digest: blob.size_bytes for blob in manifest.stored_blobs()}
     layers = {blob.digest: blob.size_bytes for blob in (*manifest.layers, *manifest.blobs) if not blob.is_foreign}
@@ -312,7 +318,7 @@ def _content_columns(manifest: Manifest, blob_ids: Mapping[bytes, int]) -> dict[
     config = manifest.config
     return {
         "artifact_type": manifest.artifact_type,
-        "config_media_type": config.media_type if config is not None else "",
+        "config_media_type": config.media_type if config is not None else _cache_config(manifest),
         "config_digest": config.digest.to_bytes() if config is not None else None,
         "subject_digest": manifest.subject.digest.to_bytes() if manifest.subject is not None else None,
         "is_index": int(manifest.is_index),

@@ -84,6 +84,7 @@ events = Table(
     UniqueConstraint("source", "event_id"),
 )
 Index(None, events.c.registry_id, events.c.repository, events.c.at)
+Index(None, events.c.registry_id, events.c.id)  # what came in since the last look
 Index(None, events.c.at)
 Index(
     "ix_events_unknown",

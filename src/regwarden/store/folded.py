@@ -282,7 +282,7 @@ def _save_points(work: _Work, removed: set[tuple[int, bytes]]) -> frozenset[TagK
                 "tag": point.tag,
                 "at": at,
                 "digest": b"" if point.digest is None else point.digest.to_bytes(),
-                "cause": "event",
+                "cause": point.cause,
                 "effective_at": at,
             }
         )

@@ -49,6 +49,7 @@ class Graph:
     is_index: Flags
     layer_counts: Integers
     blobs: Edges
+    blob_ids: Integers
     blob_bytes: Integers
     children: Edges
     pair_repository: Positions
@@ -101,6 +102,7 @@ def load_graph(connection: Connection, registry_id: int) -> Graph:
         is_index=facts.is_index,
         layer_counts=facts.layer_counts,
         blobs=facts.blobs,
+        blob_ids=blob_ids,
         blob_bytes=blob_bytes,
         children=children,
         pair_repository=pair_repository,

@@ -17,6 +17,7 @@ from regwarden.core.history import Point, Removal, build_intervals
 from regwarden.core.oci.digests import Digest
 from regwarden.store.past_rows import fetch, until
 from regwarden.store.schema import manifests, removals, repositories, tag_history, tags
+from regwarden.store.tag_points import CRAWL
 from regwarden.store.times import from_micros, to_micros
 
 EVERYTHING: Final = b""
@@ -274,7 +275,7 @@ def _overruled(source: Connection, past: PastTags, rows: list[_Point], told: Tag
     if winner.effective_at >= winner.settled_at or past.removals.is_gone(key[0], digest, (winner.settled_at, past.at)):
         return told
     if winner.present_id is None or winner.tagged_at_now is None:
-        was_there = told is not None and winner.cause == _EVENT
+        was_there = told is not None and winner.cause != CRAWL
         return None if was_there and not _has_later(source, past.at, key, digest) else told
     if winner.tagged_at_now > past.at or winner.manifest_id_now is None:
         return told

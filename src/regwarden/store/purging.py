@@ -1,4 +1,4 @@
-"""Which of our own old rows go, and when? Deliveries, single events, daily pull counts; never what they taught us.
+"""Which of our own old rows go, and when? Deliveries, events, pull counts, trash; never what they taught us.
 
 In short pieces, so that deliveries that arrive meanwhile need not wait.
 """
@@ -18,6 +18,7 @@ from regwarden.store.database import Database
 from regwarden.store.deliveries import UNKNOWN_REGISTRY
 from regwarden.store.event_schema import SET_ASIDE, deliveries, events, pull_days, senders
 from regwarden.store.times import to_micros
+from regwarden.store.trash_purging import purge_trash
 
 PIECE_ROWS: Final = 500
 _FIRST_DAY: Final = date(1970, 1, 1)
@@ -27,12 +28,16 @@ _UNAPPLIED: Final = SET_ASIDE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Keeping:
-    """How long rows are kept: of applied deliveries, of unreadable or unknown ones, of events, of pull counts."""
+    """How long rows are kept: of applied deliveries, of unreadable or unknown ones, of events, of pull counts.
+
+    ``trash``: of manifests that plans removed, after these have come to an end.
+    """
 
     bodies: timedelta
     quarantine: timedelta
     events: timedelta
     pulls: timedelta
+    trash: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class Purged:
     quarantine_count: int = 0
     event_count: int = 0
     pull_day_count: int = 0
+    trash_count: int = 0
 
 
 async def purge(database: Database, keeping: Keeping, now: datetime) -> Purged:
@@ -55,6 +61,7 @@ async def purge(database: Database, keeping: Keeping, now: datetime) -> Purged:
         # With these is known which deliveries are to be applied once their registry is configured.
         + await _purge_received(database, events, (UNKNOWN_REGISTRY,), now - keeping.quarantine),
         pull_day_count=await _purge_pull_days(database, _day_of(now - keeping.pulls)),
+        trash_count=await purge_trash(database, now - keeping.trash),
     )
 
 

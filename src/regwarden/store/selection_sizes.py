@@ -13,7 +13,8 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
-from regwarden.store.analytics import Confidence, load_referrers, reclaim_pairs
+from regwarden.core.graph import Confidence
+from regwarden.store.analytics import load_referrers, reclaim_pairs
 from regwarden.store.arrays import Flags, Integers, Lookup, total
 from regwarden.store.graph_arrays import Graph, load_graph
 from regwarden.store.reach import mark_blobs, mark_manifests

@@ -17,10 +17,10 @@ from regwarden.store.bulk import bulk_find, bulk_upsert
 from regwarden.store.chunks import chunked
 from regwarden.store.keyed import select_by_key
 from regwarden.store.schema import manifests, repositories, repository_manifests, tag_history, tags
+from regwarden.store.tag_points import CRAWL
 
 TagKey = tuple[int, str]
 
-_EVENT: Final = "event"
 _NEVER: Final = -(2**62)
 
 # The winning point of one tag; since when without a break it has said the same, and the tag has been there; the
@@ -149,7 +149,7 @@ def _load_rows(connection: Connection, keys: Sequence[TagKey]) -> dict[TagKey, _
 
 def _is_settled(winner: _Winner) -> bool:
     """Whether a reading of the registry has overruled the event that this point comes from."""
-    return winner.cause == _EVENT and winner.at < winner.settled_at
+    return winner.cause != CRAWL and winner.at < winner.settled_at
 
 
 def _confirm(connection: Connection, winners: dict[TagKey, _Winner], before: dict[TagKey, _Row]) -> None:
@@ -167,7 +167,7 @@ def _confirm(connection: Connection, winners: dict[TagKey, _Winner], before: dic
                     "tag": key[1],
                     "at": winner.seen_at,
                     "digest": found,
-                    "cause": "crawl",
+                    "cause": CRAWL,
                     "effective_at": winner.settled_at,
                 }
             )
@@ -185,7 +185,7 @@ def _is_news(winner: _Winner, row: _Row | None) -> bool:
     """Whether the row must say what this point says."""
     if not winner.digest or winner.removed_at is not None or _is_settled(winner):
         return False
-    event_at = winner.at if winner.cause == _EVENT else None
+    event_at = winner.at if winner.cause != CRAWL else None
     if row is None or row.digest is None:
         return True
     said = (bytes(row.digest), row.event_at, row.tagged_at, row.first_seen_at)
@@ -210,7 +210,7 @@ def _save(connection: Connection, present: dict[TagKey, _Winner], before: dict[T
                 "state": "ok" if state in ("read", "unread") else "unreadable",
                 "first_seen_at": winner.appeared_at,
                 "tagged_at": winner.since,
-                "event_at": winner.at if winner.cause == _EVENT else None,
+                "event_at": winner.at if winner.cause != CRAWL else None,
                 "created_at": created_at,
                 "logical_bytes": logical_bytes,
                 "vanished_in": None,
