@@ -8,11 +8,14 @@ import msgspec
 import pytest
 from sqlalchemy import select
 
+from regwarden.core.observed import Needs
 from regwarden.core.oci import media_types
 from regwarden.core.oci.digests import Digest
 from regwarden.core.patterns import parse_pattern
+from regwarden.core.special_tags import special_kind
 from regwarden.flows import reading
 from regwarden.registries.client.limits import Limits
+from regwarden.store.observed import load_repository
 from regwarden.store.schema import (
     crawl_problems,
     manifests,
@@ -25,7 +28,7 @@ from regwarden.testing.behaviour import Behaviour, Fault
 from regwarden.testing.content import Content, StoredManifest
 from regwarden.testing.images import artifact, image, image_config, index, layer, real_layer
 from regwarden.testing.server import SampleRegistry
-from tests.crawling import Inventory, open_inventory
+from tests.crawling import NAME, Inventory, open_inventory
 from tests.flows.test_crawl_interrupted import cancel_when
 
 SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -273,3 +276,26 @@ async def test_a_blob_that_was_missing_in_one_repository_is_asked_for_there_agai
     report = await inventory.crawl(verify_blobs=True)
     assert report.certificate.missing_blob_count == 0
     assert inventory.rows(missing) == []
+
+
+async def test_build_caches_and_images_without_labels_are_what_cleanup_knows_them_for(content, inventory):
+    entries = [
+        {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": str(Digest.of(b"layer")), "size": 5},
+        {"mediaType": media_types.BUILDKIT_CACHE_CONFIG, "digest": str(Digest.of(b"config")), "size": 6},
+    ]
+    payload = msgspec.json.encode({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries})
+    cache = StoredManifest(Digest.of(payload), media_types.OCI_INDEX, payload)
+    repository = content.repository("team/app")
+    repository.put_manifest(cache)
+    repository.set_tag("cache", cache.digest)
+    repository.add(image([layer("plain", 10)], image_config()), "plain")
+    repository.add(an_image("labelled"), "labelled")
+    await inventory.crawl()
+    found = inventory.database.read_now(
+        lambda one: load_repository(one, NAME, "team/app", Needs(labels=True), datetime.now(UTC))
+    )
+    assert found is not None
+    known = {tag.name: found.manifests[tag.digest] for tag in found.tags}
+    kinds = {name: special_kind(name, one) for name, one in known.items()}
+    assert kinds == {"cache": "build-caches", "plain": None, "labelled": None}
+    assert [known[name].labels for name in ("plain", "labelled", "cache")] == [{}, {"seed": "labelled"}, None]

@@ -38,7 +38,7 @@ from regwarden.testing.images import image, index, layer
 from regwarden.testing.server import SampleRegistry
 
 DAY = timedelta(days=1)
-KEEPING = Keeping(bodies=DAY, quarantine=DAY, events=DAY, pulls=DAY)
+KEEPING = Keeping(bodies=DAY, quarantine=DAY, events=DAY, pulls=DAY, trash=DAY)
 NOBODY = "http://127.0.0.1:9"
 
 
@@ -104,7 +104,7 @@ class Site:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Runner]:
         self.runner = Runner(RunnerWork(self.services, tuple(self.works), KEEPING), sleep=self.clock.sleep)
-        self.clock.loop_count = 2 * len(self.works) + 2
+        self.clock.loop_count = 3 * len(self.works) + 2
         task = asyncio.create_task(self.runner.run())
         try:
             yield self.runner

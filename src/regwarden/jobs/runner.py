@@ -20,6 +20,7 @@ from regwarden.flows.services import Services
 from regwarden.jobs.bell import Loop, Sleep
 from regwarden.jobs.crawling import CrawlingLoop
 from regwarden.jobs.reading import ManifestLoop
+from regwarden.jobs.restoring import RestoringLoop
 from regwarden.jobs.upkeep import PurgeLoop, SizesLoop
 from regwarden.store.purging import Keeping
 
@@ -75,6 +76,8 @@ class Runner:
         }
         self._loops: list[Loop] = [*self._crawling.values()]
         self._loops += [ManifestLoop(services, one.target, one.options) for one in work.registries]
+        self._restoring = [RestoringLoop(services, one.target.name) for one in work.registries]
+        self._loops += self._restoring
         self._loops += [SizesLoop(services, self._is_measuring), PurgeLoop(services, work.keeping)]
 
     async def run(self) -> None:
@@ -86,6 +89,11 @@ class Runner:
     def wake(self) -> None:
         """Something became due: look now. To be called from the event loop's thread, as often as one likes."""
         for loop in self._loops:
+            loop.bell.ring()
+
+    def note_events(self) -> None:
+        """Events were applied: one of them may tell of a push that raced a deletion."""
+        for loop in self._restoring:
             loop.bell.ring()
 
     def crawl_now(self, name: str) -> None:

@@ -1,0 +1,220 @@
+"""How is one step carried out so that nothing goes that anybody still wants? Every doubt ends it before the request.
+
+1. ``HEAD`` each tag of the step, or the digest where there is none. 2. The bytes of all that it leads to go into the
+trash, verified. 3. Deliveries are applied, and in one transaction: nothing that could concern any step happened since
+the facts were looked at (``flows.passing_events``), and the intent is written with the last event's id; a push that
+comes in later has a greater one, so it is known to race. 4. One ``DELETE``; unless it succeeded or was clearly refused,
+a ``HEAD`` tells what it did. 5. In one transaction: the outcome, and the inventory without what is gone. That is one
+``DELETE`` and one ``HEAD`` per tag, at least one; after removing a single tag another ``HEAD``, because some registries
+then remove its manifest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from regwarden.core.oci.digests import Digest
+from regwarden.core.plan import Step, StepKind
+from regwarden.core.text import printable
+from regwarden.errors import RegistryDenied, RegistryError, RegwardenError
+from regwarden.flows.apply_records import Considered, Drain, Site
+from regwarden.flows.asking import resolve
+from regwarden.flows.bytes_to_keep import collect_bytes
+from regwarden.flows.passing_events import is_unconcerned
+from regwarden.flows.placeholders import placeholder_of, put_placeholder
+from regwarden.flows.putting_back import put_back
+from regwarden.registries.api import DeletesManifests, DeletesTags, Removal
+from regwarden.store import journal, own_changes, races, trash
+from regwarden.store.connections import Connection
+from regwarden.store.journal import EntryKind, Moment, Result
+from regwarden.store.protections import load_holds
+
+T = TypeVar("T")
+
+_MOST_INTENTS: Final = 2
+# With these nothing was done. Of any other answer nobody knows: Distribution 2.8 removes the manifest, and says 400
+# where it then stumbles over a tag that somebody else writes.
+_REFUSALS: Final = frozenset(
+    {"delete-disabled", "registry-read-only", "untag-unsupported", "manifest-referenced", "put-unsupported"}
+)
+_PAUSE_SECONDS: Final = 0.5
+
+
+class Touched(RegwardenError):
+    """Something happened since the facts were looked at: they must be looked at again."""
+
+    code = "touched"
+
+
+async def carry_out(site: Site, step: Step, known: Considered, drain: Drain) -> Result | None:
+    """Do one step that is pending and allowed by what is ``known``; returns what came of it.
+
+    ``None``: nobody knows yet, the intent stands. Raises ``Touched`` if the facts are no longer those of now;
+    ``RegistryError`` and others where a check could not be made, and then nothing was sent.
+    """
+    ended = await _compare(site, step)
+    if ended is not None:
+        return await finish_whole(_end(site, step, *ended))
+    entries = await collect_bytes(site, step)
+    plan_id = site.plan_id
+    await site.services.database.write(lambda connection: trash.put(connection, plan_id, entries))
+    related = frozenset(one.digest for one in entries)
+    await drain()
+    return await finish_whole(_begin_and_send(site, step, known, related))
+
+
+async def skip_step(site: Site, step: Step, reason: str) -> Result:
+    """Write down that a pending step is left out because the world moved."""
+    return await finish_whole(_end(site, step, Result.DRIFTED, reason))
+
+
+async def settle_intent(site: Site, step: Step) -> Result | None:
+    """Find out what became of a step whose intent stands alone; write it down. ``None`` if the registry is silent.
+
+    What was not carried out may be begun once more.
+    """
+    entries = await site.services.database.read(
+        lambda connection: journal.load_journal(connection, site.plan_id, position=step.position)
+    )
+    intents = [one for one in entries if one.entry is EntryKind.INTENT]
+    try:
+        target = await resolve(site, step.digest if step.kind is StepKind.DELETE else step.tags[0])
+    except RegistryError:
+        return None
+    if target is None:
+        return await _end(site, step, Result.DONE, "found gone", intents[-1].at)
+    if step.with_placeholder and target == str(placeholder_of(site.plan_id, step).digest):
+        # It was pushed by us and nobody else can mean it: what was begun is ended.
+        return await _remove_placeholder(site, step, Digest.parse(target))
+    if target != step.digest:
+        return await _end(site, step, Result.DRIFTED, f"the tag now points to {target}")
+    if len(intents) >= _MOST_INTENTS:
+        return await _end(site, step, Result.FAILED, "the registry was asked twice and has not removed it")
+    return await _end(site, step, Result.NOT_DONE, "the registry still has it")
+
+
+async def _remove_placeholder(site: Site, step: Step, placeholder: Digest) -> Result | None:
+    try:
+        await _as_deleting(await site.pace()).delete_manifest(site.repository, placeholder)
+    except RegistryError:
+        return None
+    return await _end(site, step, Result.DONE, "its placeholder was left and is removed now")
+
+
+async def finish_whole(work: Coroutine[Any, Any, T]) -> T:
+    """``work`` to its end, however often the caller is cancelled meanwhile: then the cancellation comes after it."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        task.cancelled() or task.exception()  # looked at: nobody else will
+        raise cancelled
+    return task.result()
+
+
+async def _compare(site: Site, step: Step) -> tuple[Result, str] | None:
+    """Why the step comes to an end without a request; ``None`` if all of its tags are as they were."""
+    gone = []
+    for tag in step.tags:
+        target = await resolve(site, tag)
+        if target is None:
+            gone.append(tag)
+        elif target != step.digest:
+            return Result.DRIFTED, f"the tag {tag} now points to {target}"
+    if step.kind is StepKind.UNTAG:
+        return (Result.GONE, "the tag was gone already") if gone else None
+    if len(gone) == len(step.tags) and await resolve(site, step.digest) is None:
+        return Result.GONE, "it was gone already"
+    return (Result.DRIFTED, f"the tag {gone[0]} is gone, the manifest is not") if gone else None
+
+
+async def _begin_and_send(site: Site, step: Step, known: Considered, related: frozenset[str]) -> Result | None:
+    moment = _moment(site, step)
+    await site.services.database.write(lambda connection: _begin(connection, moment, known, related))
+    try:
+        removal = await _send(site, step)
+    except RegistryError as error:
+        if isinstance(error, RegistryDenied) or error.code in _REFUSALS:
+            await _end(site, step, Result.FAILED, error.message)
+            raise
+        await asyncio.sleep(_PAUSE_SECONDS)
+        return await settle_intent(site, step)
+    result = Result.DONE if removal is Removal.REMOVED else Result.GONE
+    ended = await _end(site, step, result, "", moment.at)
+    if step.kind is StepKind.UNTAG and not step.with_placeholder:
+        await _check_manifest_stayed(site, step, known)
+    return ended
+
+
+def _begin(connection: Connection, moment: Moment, known: Considered, related: frozenset[str]) -> None:
+    """The last look and the intent, in one transaction. Of pulls only those of ``related`` digests matter."""
+    step = moment.step
+    touches = races.load_touches(connection, step.registry, step.repository, after_id=known.event_id)
+    is_pulled = any(one.action == "pull" and (one.digest in related or one.tag in step.tags) for one in touches)
+    changes = [one for one in touches if one.action != "pull"]
+    holds = load_holds(connection, step.registry, moment.at)
+    if is_pulled or holds != known.holds or not is_unconcerned(connection, known, changes, moment.at):
+        raise Touched("something happened in the repository meanwhile")
+    newest = races.newest_event_id(connection, step.registry)
+    journal.note_intent(connection, moment, f"after event {newest}")
+
+
+async def _send(site: Site, step: Step) -> Removal:
+    connector = await site.pace()
+    if step.kind is StepKind.DELETE:
+        return await _as_deleting(connector).delete_manifest(site.repository, Digest.parse(step.digest))
+    if step.with_placeholder:
+        placeholder = await put_placeholder(site, step)
+        connector = await site.pace()
+        await _as_deleting(connector).delete_manifest(site.repository, placeholder)
+        return Removal.REMOVED
+    if not isinstance(connector, DeletesTags):
+        raise RegistryError("this kind of registry cannot remove a tag", code="untag-unsupported", status=405)
+    return await connector.delete_tag(site.repository, step.tags[0])
+
+
+def _as_deleting(connector: object) -> DeletesManifests:
+    if not isinstance(connector, DeletesManifests):
+        raise RegistryError("this kind of registry cannot delete manifests", code="delete-disabled", status=405)
+    return connector
+
+
+async def _check_manifest_stayed(site: Site, step: Step, known: Considered) -> None:
+    """Some registries remove the manifest with its tag, and so its other tags: those are put back at once."""
+    if await resolve(site, step.digest) is not None:
+        return
+    siblings = [tag for tag, digest in known.tags.items() if digest == step.digest and tag not in step.tags]
+    for reference in siblings or [step.digest]:
+        await put_back(site, step, Digest.parse(step.digest), reference)
+    message = f"the registry removed {step.digest} with one of its tags; it was put back"
+    raise RegistryError(message, hint="Removing single tags does not work there.", code="untag-unsupported", status=409)
+
+
+async def _end(site: Site, step: Step, result: Result, detail: str, sent_at: datetime | None = None) -> Result:
+    """Write what came of a step, and let the inventory know what went; ``sent_at`` is when the request was sent."""
+    moment = _moment(site, step)
+    removed_at = sent_at or moment.at
+    place = (site.registry, site.repository)
+
+    def write(connection: Connection) -> None:
+        journal.note_outcome(connection, moment, result, printable(detail, 500))
+        if result not in (Result.DONE, Result.GONE):
+            return
+        if step.kind is StepKind.DELETE:
+            own_changes.note_deleted(connection, *place, digest=step.digest, tags=step.tags, at=removed_at)
+        else:
+            own_changes.note_untagged(connection, *place, tags=step.tags, at=removed_at)
+
+    await site.services.database.write(write)
+    return result
+
+
+def _moment(site: Site, step: Step) -> Moment:
+    return Moment(plan_id=site.plan_id, step=step, tags=step.tags, at=site.services.now())
