@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from regwarden.service_commands import ServiceContext, service_handlers
+from regwarden.service_commands import service_handlers
+from regwarden.service_context import ServiceContext
 from regwarden.settings_sources import load_settings
 from regwarden.store.database import Access, Database, open_database
 from regwarden.store.service_socket import socket_beside

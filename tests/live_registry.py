@@ -80,9 +80,12 @@ class Live:
     def config(self) -> Path:
         return self.place / "regwarden.toml"
 
-    def start_service(self) -> Service:
-        program = (str(HASTY),) if self.is_hasty else ("-m", "regwarden")
-        running = running_service(self.place, self.configuration, database_url=self.database_url, program=program)
+    def start_service(self, *program: str) -> Service:
+        """``program`` is what Python runs in place of the command, or of the hasty one."""
+        usual = (str(HASTY),) if self.is_hasty else ("-m", "regwarden")
+        running = running_service(
+            self.place, self.configuration, database_url=self.database_url, program=program or usual
+        )
         self.services.append(self._services.enter_context(running))
         return self.services[-1]
 

@@ -15,6 +15,7 @@ from tests.sample_inventory import isolated_environment, small_registry
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 EXPECTED = {
+    "cleanup.py": ("removes", "it is applied", "it is undone"),
     "report_usage.py": ("complete, 5 tags", "team/app: stored"),
     "find_old_tags.py": ("team/web:edge is", "of 5 tags"),
     "find_users_of_layer.py": ("(1000000 bytes)", "team/app:1.0.0", "team/web:edge"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regwarden.errors import InputError
+from regwarden.flows.finish_records import place_of
 from regwarden.settings import RegistrySettings, Secret, parse_registry_url
 from regwarden.settings_document import default_document, display_database, reference_page
 from regwarden.settings_environment import environment_name
@@ -254,3 +255,31 @@ def test_a_database_is_shown_without_its_password(url: str, shown: str) -> None:
 
 def test_environment_names_are_capitals_and_underscores() -> None:
     assert environment_name("my-reg.1:5000") == "MY_REG_1_5000"
+
+
+def test_a_registry_may_say_where_its_storage_is_and_how_its_garbage_is_collected(write) -> None:
+    more = 'storage_path = "/var/lib/registry"\ncollect_command = ["collect", "--all"]\ncollect_timeout = "90m"\n'
+    registry = load_settings({}, file=write(ONE + more)).settings.registry[0]
+    assert (registry.storage_path, registry.collect_command) == ("/var/lib/registry", ("collect", "--all"))
+    place = place_of(registry)
+    assert (place.storage_path, place.command, place.timeout_seconds) == (
+        Path("/var/lib/registry"),
+        ("collect", "--all"),
+        5400.0,
+    )
+    nothing = place_of(load_settings({}, file=write(ONE)).settings.registry[0])
+    assert (nothing.storage_path, nothing.command) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('storage_path = "registry"', "absolute"),
+        ('collect_command = [""]', "names no program"),
+        ('collect_timeout = "soon"', "not a duration"),
+    ],
+)
+def test_a_collection_that_cannot_be_is_refused_with_its_place(write, line, said) -> None:
+    with pytest.raises(InputError, match=said) as refused:
+        load_settings({}, file=write(f"{ONE}{line}\n"))
+    assert "regwarden.toml" in refused.value.message

@@ -32,6 +32,7 @@ def test_every_table_is_known_with_its_place_and_whether_it_repeats() -> None:
         "[server]",
         "[events]",
         "[pulls]",
+        "[cleanup]",
         "[[pull_rule]]",
         "[compat.regstat]",
         "[[registry]]",

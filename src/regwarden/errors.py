@@ -101,9 +101,13 @@ class RegistryDenied(RegistryError):
 
 
 class RegistryMissing(RegistryError):
-    """404 for the thing itself, with an answer that says so (``MANIFEST_UNKNOWN``, ``NAME_UNKNOWN``, …)."""
+    """404 for the thing itself, with an answer that says so (``MANIFEST_UNKNOWN``, ``NAME_UNKNOWN``, …).
+
+    ``named`` are the digests in that answer: Distribution tells what a tag that leads nowhere points to.
+    """
 
     code = "registry-missing"
+    named: tuple[str, ...] = ()
 
 
 class RegistryProtocolError(RegistryError):

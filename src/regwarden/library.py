@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, Unpack, cast
 
 from regwarden.errors import Conflict, InputError, NotFound, StoreError
+from regwarden.library_cleanup import CleanupQuestions
 from regwarden.library_events import EventQuestions
+from regwarden.library_policies import PolicyQuestions
 from regwarden.library_pulls import PullQuestions
 from regwarden.library_queries import QueryArguments, build_query, moment_of, past_moment
 from regwarden.library_rows import Row, RowPage
@@ -49,7 +51,7 @@ _DIGEST_START: Final = re.compile(r"[0-9a-f]{6,128}")
 _SHORT_START: Final = re.compile(r"(?:sha(?:256|512):)?[0-9a-f]{1,5}")
 
 
-class Inventory(PullQuestions, EventQuestions, TimeQuestions):
+class Inventory(CleanupQuestions, PolicyQuestions, PullQuestions, EventQuestions, TimeQuestions):
     """What is known of the registries, in one database. Made by ``connect``; close it, or use it in ``with``.
 
     Nothing is opened before the first call. Every method raises a ``RegwardenError`` when it fails; asking without
@@ -102,15 +104,18 @@ class Inventory(PullQuestions, EventQuestions, TimeQuestions):
         on_warning: Callable[[str], None] | None = None,
         **arguments: Unpack[CrawlArguments],
     ) -> RegistryCheck:
-        """Whether a registry answers and accepts the credentials, and what it can do; changes nothing.
+        """Whether a registry answers and accepts the credentials, and what it can do; changes nothing there.
 
-        A registry that cannot be asked is an answer too: ``error`` of the result.
+        A registry that cannot be asked is an answer too: ``error`` of the result. What was found out about deletion
+        is kept in the inventory.
         """
-        from regwarden.library_check import check_registry
+        from regwarden.library_check import check_registry, keep_found
         from regwarden.library_crawl import CrawlCall
 
         call = CrawlCall(registry, arguments, self._environ, on_warning=on_warning)
-        return check_registry(self._known_or_empty(), self.settings, call)
+        check = check_registry(self._known_or_empty(), self.settings, call, self._read)
+        keep_found(check, self._write)
+        return check
 
     def known_registries(self) -> list[Row]:
         """The configured registries and those in the inventory, by name; what was never crawled has no totals."""

@@ -171,7 +171,7 @@ class EventQuestions:
         return self._write(work, ServiceCommand("replay", request, Replayed))
 
     def purge(self) -> Purged:
-        """Delete deliveries, events and pull counts that are older than ``[events]`` of the settings keeps them.
+        """Delete what is older than ``[events]`` and ``[cleanup]`` of the settings keep it.
 
         The service does the same every hour. What was learned from them stays.
         """

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -26,7 +27,8 @@ from regwarden.flows.intake import Intake
 from regwarden.flows.services import Services
 from regwarden.jobs.runner import RegistryWork, Runner, RunnerWork
 from regwarden.registries.api import Connector
-from regwarden.service_commands import ServiceContext, service_handlers
+from regwarden.service_commands import service_handlers
+from regwarden.service_context import ServiceContext
 from regwarden.settings import RegistrySettings, Settings
 from regwarden.settings_sections import parse_listen_address
 from regwarden.settings_sources import LoadedSettings, default_database
@@ -44,6 +46,9 @@ from regwarden.web.tls import ServerCertificate
 from regwarden.wiring import build_folding, build_keeping, new_installation_id, open_registry, resolve_registry
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+# Planning a cleanup computes for seconds in a reader thread. Storing a delivery takes the interpreter over from it
+# about ten times, and would wait five milliseconds for it each time.
+_SWITCH_SECONDS: Final = 0.0005
 
 log = structlog.get_logger("regwarden.service")
 
@@ -75,6 +80,7 @@ async def serve(
     ``InputError`` for settings that make no sense, ``StoreError`` for a database that cannot be opened.
     """
     settings = loaded.settings
+    sys.setswitchinterval(_SWITCH_SECONDS)
     async with AsyncExitStack() as stack:
         certificate = _certificate(settings)
         listeners = [
@@ -167,6 +173,8 @@ async def _open(
     def note_applied(applied: Applied) -> None:
         if applied.has_rereads:
             runner.wake()
+        elif applied.event_count:
+            runner.note_events()
 
     applier = Applier(database, clock.now, build_folding(settings, installation), note_applied)
     sources = {*(one.name for one in settings.registry), *hosts_by_registry(_hosts(settings))}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -15,39 +14,12 @@ from regwarden.flows.crawl import CrawlReport
 from regwarden.library_crawl import CrawlArguments, CrawlCall, check_argument_names, perform_crawl
 from regwarden.library_notifications import RegistrySecrets, make_secret
 from regwarden.library_replay import Replayed, replay_deliveries
-from regwarden.settings_sources import LoadedSettings
-from regwarden.store.database import Database
+from regwarden.service_cleanup import CLEANUP_COMMANDS
+from regwarden.service_context import Command, ServiceContext
+from regwarden.store.capabilities import merge_capabilities
 from regwarden.store.purging import Purged, purge
 from regwarden.web.control import Handler, Tell
 from regwarden.wiring import build_keeping
-
-A = TypeVar("A")
-
-
-async def _nothing(command: str) -> None:
-    """What follows a command where nobody keeps anything in memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceContext:
-    """What commands work with: the service's database, settings and environment.
-
-    ``on_done`` is told the name of each command that succeeded, so that the service looks at what has changed before
-    it answers.
-    """
-
-    database: Database
-    loaded: LoadedSettings
-    environ: Mapping[str, str] = field(repr=False)
-    on_done: Callable[[str], Awaitable[None]] = _nothing
-
-
-@dataclass(frozen=True, slots=True)
-class Command(Generic[A]):
-    """A command: the type of its arguments, and the function that does it and returns what the library returns."""
-
-    arguments: type[A]
-    run: Callable[[ServiceContext, A, Tell], Awaitable[Any]]
 
 
 class CrawlRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +58,17 @@ async def _secret(context: ServiceContext, asked: SecretRequest, _tell: Tell) ->
     return await asyncio.to_thread(make_secret, context.database, asked.registry, rotate=asked.rotate)
 
 
+class CapabilitiesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What ``Inventory.check`` found out of a registry: ability → supported, unsupported or unknown."""
+
+    registry: str
+    found: dict[str, str]
+
+
+async def _capabilities(context: ServiceContext, asked: CapabilitiesRequest, _tell: Tell) -> dict[str, str]:
+    return await context.database.write(lambda connection: merge_capabilities(connection, asked.registry, asked.found))
+
+
 class PurgeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``Inventory.purge`` has no arguments: how long rows are kept is the service's own setting."""
 
@@ -95,6 +78,8 @@ async def _purge(context: ServiceContext, _asked: PurgeRequest, _tell: Tell) -> 
 
 
 COMMANDS: Final[Mapping[str, Command[Any]]] = {
+    **CLEANUP_COMMANDS,
+    "capabilities": Command(CapabilitiesRequest, _capabilities),
     "crawl": Command(CrawlRequest, _crawl),
     "purge": Command(PurgeRequest, _purge),
     "replay": Command(ReplayRequest, _replay),

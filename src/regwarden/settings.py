@@ -14,7 +14,14 @@ import msgspec
 from msgspec import Meta
 
 from regwarden.errors import InputError
-from regwarden.settings_sections import CompatSettings, EventSettings, PullRule, PullSettings, ServerSettings
+from regwarden.settings_sections import (
+    CleanupSettings,
+    CompatSettings,
+    EventSettings,
+    PullRule,
+    PullSettings,
+    ServerSettings,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9\[][A-Za-z0-9._:/\[\]-]{0,254}")
 _HOST = re.compile(r"[^\s/\\?#@]+")
@@ -157,6 +164,21 @@ class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             extra={"example": ["/etc/regwarden/hook-secret"]},
         ),
     ] = ()
+    storage_path: Annotated[
+        str,
+        Meta(
+            description="Folder of the registry's storage, if it can be read here, to measure what a collection frees.",
+            extra={"example": "/var/lib/docker-registry"},
+        ),
+    ] = ""
+    collect_command: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Program and arguments that collect its garbage, for `plan finish --collect`. No shell.",
+            extra={"example": ["/usr/local/sbin/collect-registry-garbage", "production"]},
+        ),
+    ] = ()
+    collect_timeout: Annotated[str, Meta(description="How long that command may take.")] = "6h"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -174,6 +196,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     server: ServerSettings = ServerSettings()
     events: EventSettings = EventSettings()
     pulls: PullSettings = PullSettings()
+    cleanup: CleanupSettings = CleanupSettings()
     pull_rule: tuple[PullRule, ...] = ()
     compat: CompatSettings = CompatSettings()
     registry: tuple[RegistrySettings, ...] = ()

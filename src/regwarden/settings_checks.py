@@ -31,9 +31,14 @@ def check_settings(settings: Settings, lines: Lines, origins: Mapping[str, str])
         with _at(origins, path):
             parse_schedule(text)
     _check_server(settings, origins)
+    for registry in settings.registry:
+        with _at(origins, f"registry.{registry.name}.collect_timeout"):
+            parse_duration(registry.collect_timeout)
     for key in settings.events.__struct_fields__:
         with _at(origins, f"events.{key}"):
             parse_duration(getattr(settings.events, key))
+    with _at(origins, "cleanup.keep_trash"):
+        parse_duration(settings.cleanup.keep_trash)
     with _at(origins, "pulls.use"):
         for name in settings.pulls.use:
             check_class(name)
@@ -72,6 +77,7 @@ def _check_registries(settings: Settings, lines: Lines) -> Settings:
         except InputError as error:
             raise InputError(f"{place}: {error.message}", hint=error.hint, code=error.code) from None
         _check_kind(registry, place)
+        _check_collection(registry, place)
         revised = msgspec.structs.replace(registry, url=url, aliases=aliases)
         for other in checked:
             if registry.name == other.name or url == other.url:
@@ -121,6 +127,19 @@ def _check_kind(registry: RegistrySettings, place: str) -> None:
         raise InputError(
             f"{place}: registry {registry.name} has {len(registry.hook_secret_files)} hook_secret_files",
             hint="Two secrets may be valid at a time; remove the oldest.",
+        )
+
+
+def _check_collection(registry: RegistrySettings, place: str) -> None:
+    if registry.storage_path and not registry.storage_path.startswith("/"):
+        raise InputError(
+            f"{place}: storage_path of registry {registry.name} is not an absolute path",
+            hint='Write storage_path = "/var/lib/docker-registry".',
+        )
+    if registry.collect_command and not registry.collect_command[0].strip():
+        raise InputError(
+            f"{place}: collect_command of registry {registry.name} names no program",
+            hint='Write collect_command = ["PROGRAM", "ARGUMENT", "…"].',
         )
 
 

@@ -63,6 +63,15 @@ class EventSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     keep_pulls: Annotated[str, Meta(description="How long daily pull counts are kept.")] = "800d"
 
 
+class CleanupSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept of plans that have come to an end."""
+
+    keep_trash: Annotated[
+        str,
+        Meta(description="How long the bytes of removed manifests are kept after their plan was finished or undone."),
+    ] = "365d"
+
+
 class PullSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which pulls count as use."""
 

@@ -203,13 +203,17 @@ def build_folding(settings: Settings, installation: str) -> Folding:
 
 
 def build_keeping(settings: Settings) -> Keeping:
-    """How long what notifications brought is kept. Raises ``InputError`` for what is not a duration."""
+    """How long what notifications brought, and what plans removed, is kept.
+
+    Raises ``InputError`` for what is not a duration.
+    """
     kept = settings.events
     return Keeping(
         bodies=parse_duration(kept.keep_bodies),
         quarantine=parse_duration(kept.keep_quarantine),
         events=parse_duration(kept.keep_events),
         pulls=parse_duration(kept.keep_pulls),
+        trash=parse_duration(settings.cleanup.keep_trash),
     )
 
 

@@ -34,12 +34,14 @@ def config(run: Run, tmp_path: Path) -> str:
 
 
 def test_what_was_purged_is_printed(run: Run, config: str) -> None:
-    none = {"event_count": 0, "pull_day_count": 0}
+    none = {"event_count": 0, "pull_day_count": 0, "trash_count": 0}
     first = json.loads(run("db", "purge", "--config", config, "--output", "json").stdout)
     assert first == {"delivery_count": 1, "quarantine_count": 1, **none}
     again = run("db", "purge", "--config", config)
     assert again.exit_code == 0
-    assert again.stdout == "deleted: 0 applied deliveries, 0 in quarantine, 0 events, 0 daily pull counts\n"
+    assert again.stdout == (
+        "deleted: 0 applied deliveries, 0 in quarantine, 0 events, 0 daily pull counts, 0 removed manifests\n"
+    )
 
 
 def test_what_was_learned_stays(config: str) -> None:

@@ -138,3 +138,13 @@ def test_two_tags_that_compare_stand_in_exactly_one_relation(tag, version):
     assert sum(relations) <= 1
     assert LooseComparison("<=", version).matches(tag) == (relations[0] or relations[1])
     assert LooseComparison(">=", version).matches(tag) == (relations[2] or relations[1])
+
+
+@given(st.from_regex(r"v?[0-9]{1,4}(\.[0-9]{1,4}){0,3}", fullmatch=True))
+def test_plain_numbers_are_read_as_the_library_reads_them(tag):
+    try:
+        version = SemverVersion.parse(tag.removeprefix("v"), optional_minor_and_patch=True)
+    except ValueError:
+        assert find_semantic_version(tag) is None
+    else:
+        assert find_semantic_version(tag) == SemanticVersion((version.major, version.minor, version.patch))

@@ -50,6 +50,9 @@ POINTS = {
     "purged-before-commit": Point("regwarden.store.purging:_delete_ids"),
     "between-pieces-of-a-purge": Point("regwarden.store.purging:_find_old", is_before=True),
     "replayed-before-commit": Point("regwarden.library_replay:_set_pending"),
+    "intent-written": Point("regwarden.flows.apply_steps:_send", is_before=True),
+    "deletion-answered": Point("regwarden.flows.apply_steps:_send"),
+    "outcome-written": Point("regwarden.flows.apply_steps:_end"),
     "replayed-before-applied": Point("regwarden.library_replay:build_folding", is_before=True),
 }
 

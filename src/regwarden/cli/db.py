@@ -77,10 +77,10 @@ def check(invocation: Invocation) -> int:
 @command.command()
 @pass_invocation
 def purge(invocation: Invocation) -> None:
-    """Delete deliveries, events and daily pull counts that are older than they are kept.
+    """Delete deliveries, events, daily pull counts and removed manifests that are older than they are kept.
 
-    How long that is says [events] of the configuration. The service does the same every hour. What was learned from
-    them stays, and so does what was not applied yet.
+    How long that is say [events] and [cleanup] of the configuration. The service does the same every hour. What was
+    learned from them stays, and so does what was not applied yet.
 
     Example: regwarden db purge
     """
@@ -94,5 +94,6 @@ def purge(invocation: Invocation) -> None:
         f"{purged.quarantine_count:,} in quarantine",
         counted(purged.event_count, "event"),
         counted(purged.pull_day_count, "daily pull count"),
+        counted(purged.trash_count, "removed manifest"),
     )
     click.echo(f"deleted: {', '.join(parts)}")

@@ -27,6 +27,9 @@ _COMMANDS: Final = {
     "registry": "registry",
     "export": "export",
     "policy": "policy",
+    "plan": "plan",
+    "protection": "protection",
+    "audit": "audit",
     "config": "config",
     "db": "db",
 }

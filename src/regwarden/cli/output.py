@@ -67,6 +67,10 @@ _HEADINGS: Final = {
     "manifest_count_change": "change",
     "logical_change_bytes": "change",
     "stored_change_bytes": "change",
+    "failed_count": "failed pulls",
+    "failed_use_count": "of use",
+    "stored_with_policy_bytes": "with policy",
+    "saved_bytes": "saved",
 }
 
 

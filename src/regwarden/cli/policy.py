@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
+from regwarden.cli import policy_backtest, policy_explain, policy_import
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
 from regwarden.cli.output import Format
 from regwarden.errors import InputError
@@ -71,7 +72,11 @@ def show(invocation: Invocation, files: tuple[str, ...]) -> None:
     from regwarden.core.policy_description import describe
     from regwarden.core.policy_reading import parse_policies, write_policy_in_full
 
-    policies = [one for name in files for one in parse_policies(_read(name), name=_title(name), known_zones=_zones())]
+    policies = [
+        one
+        for name in files
+        for one in parse_policies(read_policy_file(name), name=_title(name), known_zones=known_zones())
+    ]
     if invocation.output == Format.JSON:
         import json
 
@@ -110,11 +115,16 @@ def schema() -> None:
     click.echo(files("regwarden.core").joinpath("policy.schema.json").read_text(encoding="utf-8"), nl=False)
 
 
+command.add_command(policy_import.command)
+command.add_command(policy_explain.command)
+command.add_command(policy_backtest.command)
+
+
 def _check(name: str) -> _Checked:
     from regwarden.core.policy_lint import lint
     from regwarden.core.policy_reading import read_policies
 
-    read = read_policies(_read(name), known_zones=_zones())
+    read = read_policies(read_policy_file(name), known_zones=known_zones())
     warnings = tuple(warning for policy in read.policies for warning in lint(policy))
     return _Checked(_title(name), read.policies, read.problems, warnings)
 
@@ -161,7 +171,7 @@ def _title(name: str) -> str:
     return "standard input" if name == _STANDARD_INPUT else name
 
 
-def _read(name: str) -> str:
+def read_policy_file(name: str) -> str:
     """The text of a file; one byte more than a policy may have is enough to see that it is too large."""
     from regwarden.core.policy_text import MAX_TEXT_BYTES
 
@@ -184,7 +194,7 @@ def _read(name: str) -> str:
 
 
 @cache
-def _zones() -> frozenset[str]:
+def known_zones() -> frozenset[str]:
     """Time zones that this machine knows; none where it has no such list, and then they are not checked."""
     import zoneinfo
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from regwarden import clock
 from regwarden.cli.output import say
+from regwarden.cli.plan_progress import live_display
 from regwarden.cli.values import counted, escape_controls
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class CrawlDisplay:
 
     def __enter__(self) -> Self:
         if not self._quiet and sys.stderr.isatty():
-            self._live = _live_display()
+            self._live = live_display()
             self._task = self._live.add_task(f"{self._registry}: listing", total=None, detail="")
             self._live.start()
         return self
@@ -70,20 +71,3 @@ def _detail(progress: Progress) -> str:
     if progress.problems:
         parts.append(counted(progress.problems, "problem"))
     return ", ".join(parts)
-
-
-def _live_display() -> RichProgress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as RichProgress
-
-    return RichProgress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[detail]}", markup=False),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        refresh_per_second=8,
-    )

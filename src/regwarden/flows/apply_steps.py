@@ -1,12 +1,10 @@
 """How is one step carried out so that nothing goes that anybody still wants? Every doubt ends it before the request.
 
 1. ``HEAD`` each tag of the step, or the digest where there is none. 2. The bytes of all that it leads to go into the
-trash, verified. 3. Deliveries are applied, and in one transaction: nothing that could concern any step happened since
-the facts were looked at (``flows.passing_events``), and the intent is written with the last event's id; a push that
-comes in later has a greater one, so it is known to race. 4. One ``DELETE``; unless it succeeded or was clearly refused,
-a ``HEAD`` tells what it did. 5. In one transaction: the outcome, and the inventory without what is gone. That is one
-``DELETE`` and one ``HEAD`` per tag, at least one; after removing a single tag another ``HEAD``, because some registries
-then remove its manifest.
+trash, verified. 3. Deliveries are applied, and in one transaction: nothing happened since the look that could concern
+a step (``flows.passing_events``), and the intent is written with the last event's id; what is pushed later has a
+greater one, so it is known to race. 4. One ``DELETE``; unless it succeeded or was clearly refused, a ``HEAD`` tells what
+it did. 5. In one transaction: the outcome, and the inventory without what is gone. (``docs/explanation/cleanup.md``.)
 """
 
 from __future__ import annotations

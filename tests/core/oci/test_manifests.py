@@ -207,6 +207,7 @@ def test_a_digest_survives_its_stored_and_its_written_form(content, algorithm):
     digest = Digest.of(content, algorithm)
     assert Digest.parse(str(digest)) == digest
     assert Digest.from_bytes(digest.to_bytes()) == digest
+    assert Digest.stored_form(str(digest)) == digest.to_bytes()
     assert digest.matches(content)
     assert not digest.matches(content + b"x")
 
