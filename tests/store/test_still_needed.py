@@ -47,7 +47,7 @@ def test_the_sources_of_a_blob_are_the_repositories_with_a_manifest_that_names_i
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_needed_is_every_manifest_that_exists_and_every_blob_that_one_names(database, seed):
+def test_needed_is_every_manifest_that_exists_or_is_listed_and_every_blob_that_one_names(database, seed):
     inventory = make_inventory(seed)
     database.write_now(inventory.insert)
     blobs, names, contents = digests(inventory, "blobs"), digests(inventory, "manifests"), inventory.by_id("manifests")
@@ -55,6 +55,8 @@ def test_needed_is_every_manifest_that_exists_and_every_blob_that_one_names(data
     for registry in inventory.rows["registries"]:
         there = {manifest_id for _, manifest_id in existing(inventory, registry["id"])}
         wanted = {names[one] for one in there}
+        # A collection marks what an index lists, also where the child does not exist beside it.
+        wanted |= {names[row["child_id"]] for row in inventory.rows["manifest_children"] if row["parent_id"] in there}
         wanted |= {blobs[blob_id] for one in there for blob_id in unpack_blob_ids(contents[one]["blob_ids"])}
         found = database.read_now(lambda connection, name=registry["name"]: find_still_needed(connection, name, asked))
         assert found == wanted

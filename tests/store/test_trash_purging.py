@@ -7,10 +7,20 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import update
 
+from regwarden.errors import NotFound
 from regwarden.store import trash_purging
 from regwarden.store.cleanup_schema import plans
 from regwarden.store.plan_records import PlanState
-from regwarden.store.plans import save_plan
+from regwarden.store.plans import (
+    begin_plan,
+    iterate_pieces,
+    load_plan,
+    load_steps,
+    pack_plan,
+    save_piece,
+    save_plan,
+)
+from regwarden.store.purging import Keeping, purge
 from regwarden.store.times import to_micros
 from regwarden.store.trash import Role, TrashEntry, load, put
 from regwarden.store.trash_purging import purge_trash
@@ -75,3 +85,19 @@ async def test_much_trash_goes_in_pieces(database, monkeypatch):
     young = saved(database, PlanState.FINISHED, "young", ended_at=NOON + timedelta(days=2))
     assert await purge_trash(database, NOON + timedelta(days=1)) == 10
     assert kept(database, young) == ["young"]
+
+
+async def test_a_plan_whose_writing_was_broken_off_goes_after_a_day_and_no_other(database):
+    whole = saved(database, PlanState.OPEN)
+    packed = pack_plan(plan())
+    broken = database.write_now(lambda connection: begin_plan(connection, packed))
+    for piece in iterate_pieces(packed):
+        database.write_now(lambda connection, piece=piece: save_piece(connection, broken, piece))
+    keeping = Keeping(**dict.fromkeys(("bodies", "quarantine", "events", "pulls", "trash"), timedelta(days=365)))
+    await purge(database, keeping, NOON + timedelta(hours=23))
+    assert database.read_now(lambda connection: load_plan(connection, broken)).state is PlanState.INCOMPLETE
+    await purge(database, keeping, NOON + timedelta(hours=25))
+    with pytest.raises(NotFound):
+        database.read_now(lambda connection: load_plan(connection, broken))
+    assert database.read_now(lambda connection: load_steps(connection, broken)) == ()
+    assert database.read_now(lambda connection: load_steps(connection, whole)) != ()

@@ -26,6 +26,7 @@ from regwarden.core.oci.digests import Digest
 from regwarden.core.plan import StepKind
 from regwarden.core.undo import read_kept
 from regwarden.errors import Conflict, InputError, RegistryError
+from regwarden.flows.alone import alone
 from regwarden.flows.collecting import CommandRun, measure_storage, run_command
 from regwarden.flows.concurrency import each
 from regwarden.flows.finish_records import NOWHERE, CollectionPlace, RegistryCollected, RegistryEnd, conclude
@@ -90,7 +91,8 @@ async def run_collection(
     """Run the operator's commands for the registries of a finished plan, one after the other; by registry.
 
     Raises ``Conflict`` for a plan that is not finished, ``InputError`` (code ``collect-command``) where there is no
-    command for any of its registries or one cannot be started. A command that fails is in the result.
+    command for any of its registries or one cannot be started, ``Conflict`` (code ``database-busy``) while another
+    plan is carried out or taken back there. A command that fails is in the result.
     """
     ends = await _finished_ends(services, plan_id)
     asked = {one.registry: places.get(one.registry, NOWHERE) for one in ends}
@@ -100,6 +102,14 @@ async def run_collection(
             hint='Add collect_command = ["PROGRAM", "ARGUMENT"] to its settings, or follow the runbook.',
             code="collect-command",
         )
+    # What another plan is just putting back must not be taken for garbage.
+    async with alone(services.database, plan_id):
+        return await _run_commands(services, plan_id, principal, asked)
+
+
+async def _run_commands(
+    services: Services, plan_id: int, principal: str, asked: Mapping[str, CollectionPlace]
+) -> dict[str, CommandRun]:
     runs: dict[str, CommandRun] = {}
     for name, place in asked.items():
         if not place.command:

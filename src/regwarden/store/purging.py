@@ -18,11 +18,13 @@ from regwarden.store.database import Database
 from regwarden.store.deliveries import UNKNOWN_REGISTRY
 from regwarden.store.event_schema import SET_ASIDE, deliveries, events, pull_days, senders
 from regwarden.store.times import to_micros
-from regwarden.store.trash_purging import purge_trash
+from regwarden.store.trash_purging import delete_incomplete_plans, purge_trash
 
 PIECE_ROWS: Final = 500
 _FIRST_DAY: Final = date(1970, 1, 1)
 _APPLIED: Final = "applied"
+# How long the writing of a plan may take at the very most.
+_BEING_WRITTEN: Final = timedelta(days=1)
 _UNAPPLIED: Final = SET_ASIDE
 
 
@@ -53,6 +55,8 @@ class Purged:
 
 async def purge(database: Database, keeping: Keeping, now: datetime) -> Purged:
     """Delete what is older than it is kept; what is pending stays. Interrupted, the next call goes on."""
+    while await database.write(partial(delete_incomplete_plans, before=to_micros(now - _BEING_WRITTEN))):
+        pass
     await database.write(partial(_forget_senders, before=to_micros(now - keeping.events)))
     return Purged(
         delivery_count=await _purge_received(database, deliveries, (_APPLIED,), now - keeping.bodies),

@@ -1,4 +1,4 @@
-"""Which kept manifests go, and when? Those that no plan needs which could still be undone."""
+"""Which kept manifests go, and when? Those that no plan needs which could still be undone; and plans cut off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import and_, delete, exists, or_, select, tuple_
 from sqlalchemy.engine import Connection
 
-from regwarden.store.cleanup_schema import plans, trash, trash_entries
+from regwarden.store.cleanup_schema import plan_repositories, plan_steps, plans, trash, trash_entries
 from regwarden.store.database import Database
 from regwarden.store.plan_records import PlanState
 from regwarden.store.times import to_micros
@@ -34,6 +34,21 @@ async def purge_trash(database: Database, ended_before: datetime) -> int:
         purged_count += count
         if count == 0:
             return purged_count
+
+
+def delete_incomplete_plans(connection: Connection, *, before: int) -> int:
+    """Delete plans whose writing was broken off before a moment (microseconds); returns how many rows went.
+
+    At most a piece of them: call it again until nothing goes.
+    """
+    broken = select(plans.c.id).where(plans.c.state == PlanState.INCOMPLETE, plans.c.made_at < before)
+    for table, last in ((plan_steps, "position"), (plan_repositories, "repository")):
+        key: Any = tuple_(table.c.plan_id, table.c.registry, table.c[last])
+        rows = select(table.c.plan_id, table.c.registry, table.c[last]).where(table.c.plan_id.in_(broken))
+        count = connection.execute(delete(table).where(key.in_(rows.limit(PIECE_ROWS)))).rowcount
+        if count:
+            return count
+    return connection.execute(delete(plans).where(plans.c.id.in_(broken))).rowcount
 
 
 def _delete_entries(connection: Connection, *, before: int) -> int:
