@@ -35,6 +35,7 @@ class Writing:
     digest: str
     at: datetime
     event_id: str = ""
+    tag: str = ""
     is_crawled: bool = False
 
 
@@ -60,8 +61,9 @@ class Job:
 
     def step(self, kind: StepKind, repository: str, reference: str) -> Step | None:
         for one in self.plan.steps:
-            named = one.digest if kind is StepKind.DELETE else one.tags[0]
-            if (one.kind, one.repository, named) == (kind, repository, reference):
+            if (one.kind, one.repository) != (kind, repository):
+                continue
+            if reference == (one.digest if kind is StepKind.DELETE else one.tags[0]):
                 return one
         return None
 
@@ -105,8 +107,9 @@ class Oracle:
             digest = str(event.digest)
             self._act(repository, event)
             for reference in (digest, *([event.tag] if event.tag else [])):
-                self.writings[repository, reference] = Writing(digest, event.at, event.event_id)
+                self.writings[repository, reference] = Writing(digest, event.at, event.event_id, event.tag)
                 self._change((repository, reference), 0)
+                self._void((repository, reference))
             self.lost_by_others.discard((repository, digest))
             self.pushes.append((repository, event.tag, digest, event))
 
@@ -327,7 +330,11 @@ class Oracle:
 
     def _check_race(self, place: Place) -> None:
         writing = self.writings.get(place)
-        if writing is not None and writing.event_id and not self.is_told(writing):
+        self._void(place)  # what was lost before is put back by now, or was not there to be deleted
+        if writing is None or not writing.event_id or self.is_told(writing):
+            return
+        # Who pushed it under a tag and pointed that elsewhere does not miss it.
+        if not writing.tag or place[1] == writing.tag:
             self.races.append(Race(place, writing, self.registry.clock.now()))
 
     def on_put(self, repository: str, reference: str, payload: bytes) -> None:
@@ -367,7 +374,7 @@ class Oracle:
         for race in list(self.races):
             (name, reference), now = race.place, self.registry.clock.now()
             is_late = now - race.deleted_at > _LATEST
-            if race.writing.event_id in self.dropped or is_late or self.writings.get(race.place) is None:
+            if race.writing.event_id in self.dropped or is_late:
                 self.races.remove(race)
                 continue
             if race.writing.event_id not in self.applied:

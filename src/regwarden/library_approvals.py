@@ -28,20 +28,6 @@ class Approved:
     hint: str = ""
 
 
-def missing_approvals(stored: StoredPlan) -> int:
-    """How many more people must agree to exactly this plan.
-
-    More than one person is only counted if a directory says who they are: one account of a machine may serve many.
-    """
-    needed = stored.summary.needed_approval_count
-    if needed == 0:
-        return 0
-    given = stored.valid_approvals
-    if needed > 1:
-        given = tuple(one for one in given if one.kind is ApprovalKind.SIGNED_IN)
-    return max(needed - len({one.principal for one in given}), 0)
-
-
 def approve(database: Database, plan_id: int, principal: str, fingerprint: str | None = None) -> Approved:
     """Keep that the user of this machine agrees. Raises ``NotFound`` and ``Conflict`` (code ``plan-…``)."""
     return database.write_now(lambda connection: approve_in(connection, plan_id, principal, fingerprint))
@@ -71,7 +57,7 @@ def approve_in(connection: Any, plan_id: int, principal: str, fingerprint: str |
         plan_id=plan_id,
         detail={"fingerprint": approval.fingerprint, "kind": str(approval.kind)},
     )
-    missing = missing_approvals(load_plan(connection, plan_id))
+    missing = load_plan(connection, plan_id).missing_approval_count
     hint = ""
     if missing:
         hint = (

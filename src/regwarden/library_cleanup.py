@@ -87,7 +87,7 @@ class CleanupQuestions:
             load_plan(connection, plan_id)
             found = load_steps(connection, plan_id)
             return [
-                Row({**asdict(one.step), "state": str(one.state), "detail": one.detail, "at": one.at})
+                Row({**one.step._asdict(), "state": str(one.state), "detail": one.detail, "at": one.at})
                 for one in found
                 if chosen(one.step.repository)
             ]

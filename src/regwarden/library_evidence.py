@@ -40,7 +40,7 @@ def iterate_evidence(connection: Any, plan_id: int) -> Iterator[dict[str, object
                 "reasons": [one._asdict() for one in verdict.reasons],
             }
     for step in load_steps(connection, plan_id):
-        yield {"record": "step", **asdict(step.step), "state": str(step.state), "detail": step.detail, "at": step.at}
+        yield {"record": "step", **step.step._asdict(), "state": str(step.state), "detail": step.detail, "at": step.at}
     for entry in journal.load_journal(connection, plan_id):
         yield {"record": "journal", **asdict(entry)}
     for one in trash.load(connection, plan_id):

@@ -138,9 +138,8 @@ def _plan_row(connection: Any, stored: StoredPlan, wanted: _Wanted) -> Row | Non
     verdicts = [one for one in (decided.verdicts if decided is not None else ()) if _is_meant(one, wanted)]
     steps = [
         {"position": one.step.position, "kind": str(one.step.kind), "state": str(one.state), "detail": one.detail}
-        for one in load_steps(connection, stored.id)
-        if (one.step.registry, one.step.repository) == (wanted.registry, wanted.repository)
-        and (wanted.tag in one.step.tags if wanted.tag else one.step.digest == wanted.digest)
+        for one in load_steps(connection, stored.id, place=(wanted.registry, wanted.repository))
+        if (wanted.tag in one.step.tags if wanted.tag else one.step.digest == wanted.digest)
     ]
     if not verdicts and not steps:
         return None

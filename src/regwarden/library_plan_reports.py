@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from regwarden.core.patterns import parse_pattern
 from regwarden.core.verdicts import Outcome, Verdict
 from regwarden.errors import InputError
-from regwarden.library_approvals import missing_approvals
 from regwarden.library_rows import Row
 from regwarden.store.plan_records import PlanState, StoredPlan
 
@@ -19,8 +18,9 @@ class PlanReport:
 
     ``summary`` has the fields of a list of plans and besides ``step_counts`` (by state), ``sizes`` (by registry),
     ``waived``, ``snapshots``, ``windows``, ``acts_first_at``, ``missing_approval_count`` and ``outcome`` (the report of
-    applying it), and ``budgets``: what each came to in each of its scopes, with ``is_met``. ``guards`` are those about
-    more than a single tag or manifest, ``root_guard_counts`` counts the others by code.
+    applying it), ``stay_counts`` (what stays, by the code of its first reason), and ``budgets``: what each came to in
+    each of its scopes, with ``is_met``. ``guards`` are those about more than a single tag or manifest,
+    ``root_guard_counts`` counts the others by code.
     """
 
     summary: Row
@@ -46,7 +46,8 @@ def build_report(stored: StoredPlan, rows: Sequence[Row]) -> PlanReport:
         "windows": list(plan.demands.windows),
         "acts_first_at": plan.acts_first_at,
         "budgets": [{**asdict(one), "is_met": one.is_met} for one in plan.budgets],
-        "missing_approval_count": missing_approvals(stored),
+        "stay_counts": dict(plan.stay_counts),
+        "missing_approval_count": stored.missing_approval_count,
         "outcome": stored.outcome,
     }
     return PlanReport(

@@ -56,7 +56,7 @@ def make_protection(
             by=principal,
         )
         number = protections.save_protection(connection, hold, now)
-        subject = f"{hold.registry}/{text}"
+        subject = text if text.startswith(f"{hold.registry}/") else f"{hold.registry}/{text}"
         audit.record(
             connection,
             at=now,

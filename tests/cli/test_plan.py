@@ -79,6 +79,42 @@ def test_what_was_just_seen_for_the_first_time_stays_and_the_plan_says_when_it_g
     assert "min-age" in made.stdout
 
 
+NEWEST = """
+apiVersion: retention/v1
+kind: Policy
+metadata: {name: newest}
+scope: {registries: [one]}
+keep:
+  - {match: {tags: {any: ["glob:dev-?"]}}, newest: 1}
+delete:
+  - {match: {tags: {all-of-digest: ["glob:dev-?"]}}, when: {tagged: {older-than: 7d}}}
+"""
+
+
+def test_without_notifications_a_plan_says_what_stays_because_nobody_knows_the_order_and_what_to_do(ask, tmp_path):
+    (tmp_path / "newest.yaml").write_text(NEWEST)
+    told = ask("plan", "create", "-f", str(tmp_path / "newest.yaml"))
+    assert "Nothing goes." in told.stdout
+    assert "1 kept, 2 unordered; --verdicts tells it of each" in told.stdout
+    assert "2 tags stay only because it is not known which are the newest" in told.stdout
+    assert "Rank by version, semver or created" in told.stdout
+    assert json.loads(ask("plan", "show", "1", "--output", "json").stdout)["stay_counts"]["unordered"] == 2
+    assert "it is not known which are the newest" in ask("plan", "show", "1", "--review").stdout
+
+
+def test_a_selection_of_nothing_says_so(ask):
+    assert "Nothing that there is was selected" in ask("plan", "create", "--tag", "team/app:no-such").stdout
+
+
+def test_an_applied_plan_says_what_became_of_it(ask):
+    create(ask, "--tag", "team/app:dev-0", "--waive", "min-age")
+    ask("plan", "approve", "1")
+    ask("plan", "apply", "1", "--waive", "no-live-events")
+    told = ask("plan", "show", "1").stdout
+    assert "(1 done), to be undone until" in told
+    assert "may be applied until" not in told
+
+
 def test_a_cleanup_goes_all_the_way_and_back(ask, registry):
     before = tags_of(registry)
     plan = create(ask, "--tag", "team/app:glob:dev-*", "--waive", "min-age")
@@ -228,6 +264,13 @@ def test_a_review_file_is_the_same_for_the_same_facts_and_escapes_what_a_registr
     assert len(facts(first)) == 3
 
 
+def test_a_review_writes_tags_as_they_are(ask, registry):
+    registry.content.repository("team/app").add(image([real_layer(b"underscore")]), "night_ly_1")
+    assert ask("crawl", registry.url, "--name", "one").exit_code == 0
+    number = create(ask, "--tag", "team/app:night_ly_1", "--waive", "min-age")["id"]
+    assert "| `night_ly_1` |" in ask("plan", "show", str(number), "--review").stdout
+
+
 def test_a_registry_that_does_not_delete_holds_the_plan_back(ask, registry):
     registry.behaviour.can_delete = False
     plan = create(ask, "--tag", "team/app:dev-0", "--waive", "min-age", status=3)
@@ -263,6 +306,8 @@ def test_the_evidence_of_a_plan_holds_the_bytes_of_what_it_removed(ask):
         (("create", "--tag", "team/app:x", "--expires", "99d"), "bad-duration"),
         (("create", "--repository", "no/such"), "nothing-in-scope"),
         (("show", "99"), "plan-not-found"),
+        (("show", "1", "--steps", "--outcome", "keep"), "usage"),
+        (("show", "1", "--guards", "--repository", "team/app"), "usage"),
         (("undo", "99"), "plan-not-found"),
     ],
 )

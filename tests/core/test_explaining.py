@@ -16,7 +16,7 @@ from regwarden.core.observed import Hold, ObservedRegistry, ObservedRepository, 
 from regwarden.core.plan import GuardCode, StepKind
 from regwarden.core.policy import Policy
 from regwarden.core.retention import collect_policies
-from regwarden.core.verdicts import Outcome
+from regwarden.core.verdicts import Outcome, ReasonCode
 from tests.core.test_retention_properties import NOW as BOUNDARY
 from tests.core.test_retention_properties import Dice, dice
 from tests.policies import policy_of
@@ -172,6 +172,23 @@ def test_a_place_in_a_ranking_says_which_number_would_change_it():
     assert gone.outcome is Outcome.REMOVE
     assert "would stay if sample keep[0] (latest) kept 4 instead of 3" in texts(gone)
     assert "would stay if sample delete[0] were not there" in texts(gone)
+
+
+def test_what_stays_because_no_order_is_known_says_that_one_by_created_would_do():
+    observed = repository(
+        [tag(name, days=10, exact=False) for name in "abc"],
+        [
+            manifest(name, days=10, exact=False, created_at=ago(days))
+            for name, days in (("a", 30), ("b", 20), ("c", 15))
+        ],
+    )
+    body = NO_LIMITS + "keep: [{newest: 1}]\ndelete: [{}]"
+    roots = {name: root_of(body, observed, name) for name in "abc"}
+    assert {one.outcome for one in roots.values()} == {Outcome.KEEP}
+    wanted = "would go if sample keep[0] ranked by created"
+    unordered = {name for name, one in roots.items() if one.reasons[0].code is ReasonCode.UNORDERED}
+    assert len(unordered) == 2
+    assert {name for name, one in roots.items() if wanted in texts(one)} == unordered - {"c"}
 
 
 def test_each_of_several_holders_is_named_and_all_of_them_together():

@@ -188,7 +188,7 @@ CHECKS: dict[str, Case] = {
         without(_CHECKED, "plan.is_blocked or summary.is_blocked"), stories.no_plan_is_applied_that_is_blocked, _CHECKED
     ),
     "approvals": Case(
-        without(apply_checks._check_approvals, "count < needed"),
+        without(apply_checks._check_approvals, "missing_count > 0"),
         stories.no_plan_is_applied_that_nobody_agreed_to,
         apply_checks._check_approvals,
     ),

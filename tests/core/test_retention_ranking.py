@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.retention import ago, manifest, removed, repository, tag, told
+from regwarden.core.verdicts import ReasonCode
+from tests.retention import ago, judge, manifest, removed, repository, tag, told
 
 CRAWLS = ((ago(11), ago(10)), (ago(6), ago(5)), (ago(2), ago(1.5)))
 """Whole crawls: a first one, and two later ones."""
@@ -77,6 +78,44 @@ def test_what_may_be_of_an_earlier_month_belongs_to_none():
 
 def test_a_place_that_is_not_certain_says_so():
     observed = repository([tag(name, days=10, exact=False) for name in ("a", "b", "c")])
-    assert told("c", "keep: [{newest: 2}]\ndefault: delete\n", observed) == [
-        "kept: keep[0]: at best the 1st newest of 2 kept"
+    detail = "keep[0]: at best the 1st newest of 2 kept, as no order by tagged is known"
+    lines = [line for name in "abc" for line in told(name, "keep: [{newest: 2}]\ndefault: delete\n", observed)]
+    assert sorted(lines) == [f"kept: {detail}", f"kept: {detail}", f"unordered: {detail}"]
+
+
+RULES_THAT_COUNT = [
+    "default: delete\nkeep: [{newest: 2}]\n",
+    "keep: [{newest: 2}]\ndelete: [{when: {created: {older-than: 1d}}, match: {tags: {any: ['glob:*']}}}]\n",
+    "delete: [{beyond: 2}]\n",
+]
+
+
+@pytest.mark.parametrize("with_details", [True, False])
+@pytest.mark.parametrize("body", RULES_THAT_COUNT)
+def test_what_stays_only_because_its_order_is_not_known_is_told_apart(body, with_details):
+    observed = repository([tag(name, days=10, exact=False) for name in ("a", "b", "c", "d")])
+    codes = codes_of(body, observed, with_details=with_details)
+    assert sorted(map(str, codes.values())) == [
+        *[str(ReasonCode.SPARED if "beyond" in body else ReasonCode.KEPT)] * 2,
+        *[str(ReasonCode.UNORDERED)] * 2,
     ]
+
+
+@pytest.mark.parametrize("body", RULES_THAT_COUNT)
+def test_a_known_order_and_a_group_that_is_small_enough_are_not_unordered(body):
+    known = repository([tag(name, days=days) for days, name in enumerate("abcd", 5)])
+    few = repository([tag(name, days=10, exact=False) for name in "ab"])
+    for observed in (known, few):
+        assert ReasonCode.UNORDERED not in codes_of(body, observed).values()
+
+
+def test_what_no_rule_would_delete_is_kept_and_not_unordered():
+    observed = repository([tag(name, days=10, exact=False) for name in ("a", "b", "c")])
+    body = "keep: [{newest: 1}]\ndelete: [{match: {tags: {any: [other]}}}]\n"
+    assert set(codes_of(body, observed).values()) == {ReasonCode.KEPT}
+
+
+def codes_of(body, observed, *, with_details=True):
+    """The first reason for each tag."""
+    found = judge(body, observed, with_details=with_details)
+    return {one.tag: one.reasons[0].code for one in found.verdicts}

@@ -101,7 +101,7 @@ def test_commands_beside_the_service_do_their_work_while_events_go_on(live: Live
 
     purged = live.ask("db", "purge", "--output", "json")
     assert json.loads(purged.stdout) == dict.fromkeys(
-        ("delivery_count", "quarantine_count", "event_count", "pull_day_count"), 0
+        ("delivery_count", "quarantine_count", "event_count", "pull_day_count", "trash_count"), 0
     )
     live.copy("docker:2", "team/app:1.0")
     live.becomes({"team/app:1.0": str(picture("docker 2", is_oci=False).digest)}, tags)

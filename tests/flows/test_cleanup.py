@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from regwarden import clock
+from regwarden.core.oci.digests import Digest
 from regwarden.core.plan import GuardCode
 from regwarden.errors import Conflict
 from regwarden.flows.apply_records import ApplyOptions, ApplyProgress
@@ -18,7 +19,7 @@ from regwarden.store.cleanup_schema import plan_steps, plans
 from regwarden.store.plan_records import ApprovalKind
 from regwarden.store.trash import load
 from regwarden.testing.behaviour import Behaviour, Fault
-from regwarden.testing.content import Content
+from regwarden.testing.content import Content, StoredManifest
 from regwarden.testing.images import sbom
 from tests.flows.cleaning import QUICK, cleaning, picture, platforms
 
@@ -155,6 +156,34 @@ async def test_requests_are_not_sent_faster_than_asked_for():
         report = await cleanup.apply(plan_id, replace(QUICK, requests_per_second=2))
         assert report.request_count == 5
         assert asyncio.get_running_loop().time() - start >= (5 - 2) / 2 - 0.1
+
+
+async def test_a_manifest_that_the_checker_cannot_read_holds_back_its_repository_and_no_other(monkeypatch):
+    """Anybody who may push can push one: the inventory understands it, and others might understand it otherwise."""
+    monkeypatch.setattr("regwarden.flows.applying._WAIT_SECONDS", 0)
+    payload = NEW.payload.replace(b'"schemaVersion":2', b'"schemaVersion":2,"schemaVersion":2')
+    assert payload != NEW.payload
+    twice = replace(NEW, manifest=StoredManifest(Digest.of(payload), NEW.media_type, payload))
+    content = two_images()
+    content.repository("lib").add(OLD, "1.0")
+    content.repository("lib").add(twice, "2.0")
+    async with cleaning(content) as cleanup:
+        await cleanup.crawl()
+        report = await cleanup.clean(cleanup.select("app:glob:1*", "lib:1.0"))
+        assert (report.results, report.state) == ({"done": 1, "pending": 1}, "applying")
+        assert report.problems[0].startswith(f"lib: nothing can be decided: {twice.digest} is not clear: ")
+        assert cleanup.holds("lib", OLD) == [True]
+
+
+async def test_less_than_a_request_in_a_second_can_be_asked_for():
+    async with cleaning(two_images()) as cleanup:
+        await cleanup.crawl()
+        plan_id = await cleanup.save(cleanup.plan(cleanup.select("app:glob:1*")), "ann")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await cleanup.apply(plan_id, replace(QUICK, requests_per_second=0.01))
+        assert len(cleanup.registry.requests) == 1
+        assert cleanup.stored(plan_id).state == "applying"
 
 
 @pytest.mark.parametrize(

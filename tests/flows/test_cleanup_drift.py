@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from regwarden import clock
 from regwarden.core.observed import Hold
+from regwarden.core.plan import GuardCode
 from regwarden.store.protections import save_protection
 from regwarden.testing.content import Content
 from tests.crawling import NAME
-from tests.flows.cleaning import Cleanup, cleaning, picture, platforms
+from tests.flows.cleaning import QUICK, Cleanup, cleaning, picture, platforms
 
 # Steps are done in the order of digests: that of NEW comes first.
 NEW, OLD = sorted((picture("one"), picture("two")), key=lambda one: one.digest)
@@ -103,6 +105,32 @@ async def test_what_changed_since_the_plan_was_made_stays(change):
         (drifted,) = [one for one in cleanup.steps(plan_id) if one.state == "drifted"]
         assert drifted.step.digest == str(OLD.digest)
         assert drifted.detail
+
+
+@pytest.mark.parametrize("moved", ["3.0", "2.0"])
+async def test_without_notifications_a_tag_that_was_moved_to_what_goes_holds_it(moved):
+    """Deleting the digest would take the tag along, and no step asks for it before."""
+    async with cleaning(images()) as cleanup:
+        cleanup.is_deaf = True
+        await cleanup.crawl()
+        plan_id = await cleanup.save(cleanup.plan(cleanup.select("app:glob:[12].0")), "ann")
+        cleanup.content.repository("app").set_tag(moved, OLD.digest)
+        report = await cleanup.apply(plan_id, replace(QUICK, waived=frozenset({GuardCode.NO_LIVE_EVENTS})))
+        assert report.results["drifted"] >= 1
+        assert cleanup.tags("app")[moved] == str(OLD.digest) == cleanup.tags("app")["1.0"]
+
+
+async def test_without_notifications_a_tag_that_was_moved_to_something_unknown_stops_its_repository():
+    async with cleaning(images()) as cleanup:
+        cleanup.is_deaf = True
+        await cleanup.crawl()
+        plan_id = await cleanup.save(cleanup.plan(cleanup.select("app:glob:[12].0")), "ann")
+        parent = platforms("parent", OLD)
+        cleanup.content.repository("app").add(parent, "3.0")
+        report = await cleanup.apply(plan_id, replace(QUICK, waived=frozenset({GuardCode.NO_LIVE_EVENTS})))
+        assert report.results == {"pending": 2}
+        assert "its tag 3.0 leads to something that the inventory does not know; crawl it first" in report.problems[0]
+        assert cleanup.holds("app", OLD, NEW) == [True, True]
 
 
 @pytest.mark.parametrize("change", [one for one in CHANGES if one is not list_it], ids=lambda one: one.__name__)

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from regwarden.errors import RegistryError
 from regwarden.store.journal import EntryKind
 from regwarden.testing.behaviour import Behaviour
 from regwarden.testing.content import BuiltManifest, Content
@@ -251,6 +252,28 @@ async def test_an_index_that_stays_and_lacks_a_child_is_told():
         race(cleanup, str(child.digest), before=lambda: vanish(cleanup, shared))
         report = await cleanup.apply(plan_id, QUICK)
         assert report.broken_indexes == (f"app: the index {second.digest} lacks {shared.digest}",)
+
+
+async def test_a_registry_that_falls_silent_is_not_asked_for_every_child_that_stays(monkeypatch):
+    """Nobody can interrupt that look, so it must end where no answer comes."""
+    shared = picture("shared")
+    content = Content()
+    content.repository("app").add(platforms("first", shared), "1")
+    for number in range(20):
+        content.repository("app").add(platforms(f"other {number}", shared), f"2.{number}")
+    async with cleaning(content) as cleanup:
+        await cleanup.crawl()
+        plan_id = await cleanup.save(cleanup.plan(cleanup.select("app:1")), "ann")
+        asked: list[str] = []
+
+        async def fall_silent(_site, digest):
+            asked.append(digest)
+            raise RegistryError("it does not answer", temporary=True)
+
+        monkeypatch.setattr("regwarden.flows.verifying.exists", fall_silent)
+        report = await cleanup.apply(plan_id, QUICK)
+        assert (report.state, report.verified_index_count, len(asked)) == ("applied", 0, 3)
+        assert report.broken_indexes[-1] == "app: of the indexes that stay 20 could not be walked to the end"
 
 
 async def vanish(cleanup: Cleanup, built: BuiltManifest) -> None:

@@ -125,6 +125,24 @@ async def test_children_come_before_their_index_and_tags_last(registry, services
     assert puts(registry) == [*children, str(MULTI.digest), str(SIGNATURE.digest), "1.0", "latest", "signed"]
 
 
+async def test_a_tag_that_is_pushed_while_others_are_put_back_is_left_alone(content, registry, services, monkeypatch):
+    plan_id = await removed(services)
+    put = services.connectors[NAME].put_manifest
+
+    async def push_meanwhile(repository, reference, media_type, payload):
+        await put(repository, reference, media_type, payload)
+        content.repository(APP).set_tag("latest", OTHER.digest)
+
+    monkeypatch.setattr(services.connectors[NAME], "put_manifest", push_meanwhile)
+    report = await undone(services, plan_id)
+    assert content.repository(APP).tags["latest"] == OTHER.digest
+    assert [(one.tag, one.code) for one in report.failures] == [("latest", "tag-moved")]
+    assert content.repository(APP).tags["1.0"] == MULTI.digest
+    monkeypatch.undo()
+    again = await undone(services, plan_id)
+    assert [(one.tag, one.code) for one in again.losses] == [("latest", LossCode.TAG_MOVED)]
+
+
 async def test_every_put_is_read_back_and_every_blob_proven_before_the_first(registry, services):
     plan_id = await removed(services)
     registry.forget()
@@ -154,7 +172,7 @@ async def test_a_tag_that_was_left_at_a_placeholder_comes_back(content, services
 
     before = dict(content.repository(APP).tags)
     plan = plan_of(services.now(), NAME, [(APP, MULTI.digest, ("latest",))], kind=StepKind.UNTAG)
-    step = replace(plan.steps[0], with_placeholder=True)
+    step = plan.steps[0]._replace(with_placeholder=True)
     plan_id = await remove(services, replace(plan, steps=(step,)))
     made = placeholder_of(plan_id, step)
     content.repository(APP).put_manifest(StoredManifest(made.digest, MULTI.media_type, made.payload))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-import stamina
 
 from regwarden.registries.client.limits import Limits
 from regwarden.registries.client.settings import ClientSettings
@@ -14,14 +13,6 @@ from regwarden.registries.distribution.connector import DistributionConnector, o
 
 QUICK = Limits(request_timeout_seconds=5, retry_wait_seconds=0.05)
 Connect = Callable[..., DistributionConnector]
-
-
-@pytest.fixture(autouse=True)
-def _silent_retries() -> Iterator[None]:
-    hooks = stamina.instrumentation.get_on_retry_hooks()
-    stamina.instrumentation.set_on_retry_hooks([])
-    yield
-    stamina.instrumentation.set_on_retry_hooks(hooks)
 
 
 @pytest.fixture

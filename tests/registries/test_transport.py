@@ -10,12 +10,14 @@ from datetime import timedelta
 from email.utils import format_datetime
 
 import pytest
+import structlog
 
 from regwarden import clock
 from regwarden.core.oci.digests import Digest
 from regwarden.errors import RegistryDenied, RegistryError, RegistryProtocolError, RegistryUnreachable
 from regwarden.registries.api import FetchedManifest, Traffic
 from regwarden.registries.client.limits import Limits
+from regwarden.telemetry import configure_logging
 from regwarden.testing.scripted import HeaderRule, ScriptedRegistry
 from regwarden.testing.scripted_replies import (
     Answer,
@@ -92,6 +94,30 @@ async def test_a_lasting_fault_ends_as_a_temporary_error(
     assert connector.traffic.retries == 2
     assert caught.value.temporary
     assert caught.value.message
+
+
+async def test_what_is_tried_again_is_never_told_on_stdout(
+    connect: Connect, capsys: pytest.CaptureFixture[str]
+) -> None:
+    structlog.reset_defaults()
+    _, traffic = await _fetch(connect, error_reply(503), GOOD)
+    assert traffic.retries == 1
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "")
+
+
+async def test_what_is_tried_again_is_logged_where_a_log_is_kept(
+    connect: Connect, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging()
+    try:
+        await _fetch(connect, error_reply(503), GOOD)
+    finally:
+        structlog.reset_defaults()
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert "trying again" in told.err
+    assert "503" in told.err
 
 
 async def test_a_blob_asked_for_as_manifest_is_not_retried_for_long(connect: Connect) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
@@ -252,3 +253,30 @@ def test_our_placeholder_leaves_the_tag_gone(database: Database) -> None:
     take_in(database, ours(push(NAME, "1.0", 9, 9.95)), ours(remove(NAME, 9, 9.99)))
     assert (NAME, "1.0") not in tags_of(database)
     assert manifests_of(database)[NAME, 9] is False
+
+
+def test_a_crawl_that_is_published_meanwhile_does_not_bring_back_what_we_deleted(
+    postgresql_url: str, opened: Callable[[str], Database]
+) -> None:
+    """Two processes write, as a command beside the service does on PostgreSQL: the crawl knows nothing of the other."""
+    ours_, theirs = opened(postgresql_url), opened(postgresql_url)
+    fresh(ours_)
+    is_noted, may_end = threading.Event(), threading.Event()
+
+    def delete(connection: Connection) -> None:
+        note_deleted(connection, "prod", NAME, digest=digest_of(1), tags=("1.0", "latest"), at=minutes(9.9))
+        is_noted.set()
+        assert may_end.wait(20)
+
+    deleting = threading.Thread(target=ours_.write_now, args=(delete,))
+    deleting.start()
+    assert is_noted.wait(20)
+    # It was read before the deletion.
+    found = {"1.0": 1, "latest": 1, "2.0": 2}
+    crawling = threading.Thread(target=crawl, args=(theirs, found, minutes(9)))
+    crawling.start()
+    crawling.join(1)
+    may_end.set()
+    deleting.join(20)
+    crawling.join(20)
+    assert {place[1] for place in tags_of(ours_) if place[0] == NAME} == {"2.0"}

@@ -7,6 +7,8 @@ from time import perf_counter
 
 import pytest
 
+from regwarden.core.graph import MAX_SUM_BYTES, Confidence
+from regwarden.core.plan import PlanSizes
 from regwarden.core.verdicts import Outcome, Reason, ReasonCode, RepositoryVerdicts, Verdict
 from regwarden.errors import Conflict, NotFound, StoreError
 from regwarden.store.cleanup_schema import plans
@@ -39,6 +41,12 @@ def saved(database, a_plan):
 
 def loaded(database, plan_id):
     return database.read_now(lambda connection: load_plan(connection, plan_id))
+
+
+def test_sizes_that_strangers_declared_do_not_keep_a_plan_from_being_kept(database):
+    most = PlanSizes(reclaimable_bytes=MAX_SUM_BYTES, lower_bound_bytes=0, confidence=Confidence.UPPER_BOUND)
+    plan_id = saved(database, replace(plan(), sizes={"prod": most, "test": most}))
+    assert loaded(database, plan_id).summary.reclaimable_bytes == MAX_SUM_BYTES
 
 
 def test_a_plan_that_is_written_piece_by_piece_is_there_when_all_of_it_is(database):

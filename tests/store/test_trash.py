@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from regwarden.errors import StoreError
 from regwarden.store.cleanup_schema import trash
 from regwarden.store.plans import save_plan
-from regwarden.store.trash import Role, TrashEntry, has_step, load, put
+from regwarden.store.trash import Role, TrashEntry, load, put
 from tests.store.cleanup_plans import digest_of, plan, step
 
 
@@ -45,15 +45,6 @@ def test_what_is_put_in_comes_out_byte_for_byte_and_is_kept_once(database, plan_
     assert set(kept(database, plan_id)) == set(entries)
     assert kept(database, plan_id, positions=[1]) == tuple(sorted(entries[2:], key=lambda one: one.digest))
     assert database.read_now(lambda connection: connection.scalar(select(func.count()).select_from(trash))) == 3
-
-
-def test_a_step_is_covered_only_by_what_is_kept_for_it(database, plan_id):
-    database.write_now(lambda connection: put(connection, plan_id, [entry()]))
-    covered = [
-        database.read_now(lambda connection, key=key: has_step(connection, plan_id, *key))
-        for key in ((0, digest_of("one")), (1, digest_of("one")), (0, digest_of("two")))
-    ]
-    assert covered == [True, False, False]
 
 
 def test_bytes_with_another_digest_are_refused_with_all_that_came_along(database, plan_id):

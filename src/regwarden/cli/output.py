@@ -37,11 +37,14 @@ _EXPENDABLE: Final = (
     "logical_bytes",
     "body_bytes",
     "sender",
+    "level",
+    "expires_at",
+    "made_by",
     "manifest_count",
 )
-_RIGID: Final = frozenset({"day", "at", "since", "until", ""})
+_RIGID: Final = frozenset({"day", "at", "since", "until", "code", "state", "outcome", "kind", ""})
 # Sentences are broken into lines: more room than this is not made for them.
-_SENTENCES: Final = frozenset({"reason", "message", "problem"})
+_SENTENCES: Final = frozenset({"reason", "message", "problem", "title"})
 _SENTENCE_WIDTH: Final = 40
 _HEADINGS: Final = {
     "logical_bytes": "logical",
@@ -71,6 +74,11 @@ _HEADINGS: Final = {
     "failed_use_count": "of use",
     "stored_with_policy_bytes": "with policy",
     "saved_bytes": "saved",
+    "reclaimable_bytes": "reclaimable",
+    "remove_count": "go",
+    "keep_count": "stay",
+    "undecided_count": "undecided",
+    "step_count": "steps",
 }
 
 

@@ -173,6 +173,10 @@ def show(invocation: Invocation, plan_id: int, *, view: str | None, repository: 
     """
     from regwarden.cli import plan_views
 
+    if outcome and view not in (None, "verdicts"):
+        raise click.UsageError(f"--outcome chooses verdicts, not --{view}")
+    if repository and view in ("guards", "review"):
+        raise click.UsageError(f"--{view} is about the whole plan, not about some repositories")
     with closing(invocation.inventory()) as inventory:
         match view or ("verdicts" if outcome else "sum"):
             case "verdicts":

@@ -51,22 +51,28 @@ def apply(invocation: Invocation, plan_id: int, *, waive: tuple[str, ...], **opt
     """
     from regwarden.cli.plan_progress import LineDisplay
 
-    with closing(invocation.inventory()) as inventory, LineDisplay(quiet=invocation.quiet) as display:
-        report = inventory.apply_plan(
-            plan_id,
-            waive=waive,
-            on_progress=lambda state: display.show(
-                f"applying {state.repository}", state.ended_count, state.step_count, _count_results(state.results)
-            ),
-            on_warning=invocation.warn,
-            **options,
-        )
+    try:
+        with closing(invocation.inventory()) as inventory, LineDisplay(quiet=invocation.quiet) as display:
+            report = inventory.apply_plan(
+                plan_id,
+                waive=waive,
+                on_progress=lambda state: display.show(
+                    f"applying {state.repository}", state.ended_count, state.step_count, _count_results(state.results)
+                ),
+                on_warning=invocation.warn,
+                **options,
+            )
+    except KeyboardInterrupt:
+        invocation.printer.talk(f"the same command goes on; what was done: regwarden plan show {plan_id} --steps")
+        raise
     if invocation.output == Format.TABLE:
         for line in _apply_lines(report):
             click.echo(escape_controls(line))
     else:
         invocation.printer.record({name: getattr(report, name) for name in report.__slots__})
-    if not report.stopped:
+    if not report.stopped and not report.results.get("done"):
+        invocation.printer.talk("nothing was removed: a new plan looks at it again")
+    elif not report.stopped:
         invocation.printer.talk(f"next: regwarden plan undo {plan_id}, or regwarden plan finish {plan_id}")
     is_whole = not (report.stopped or report.broken_indexes) and set(report.results) <= {"done", "gone"}
     return 0 if is_whole else PARTLY_DONE
@@ -169,7 +175,7 @@ def _undo_lines(undone: Undone) -> Iterator[str]:
         f" {counted(undone.tag_count, 'tag')} put back"
     )
     for text in undone.losses:
-        yield f"lost: {text}"
+        yield f"  {text}"
     for text in undone.failures:
         yield f"failed: {text}"
     if undone.is_stopped:
@@ -178,7 +184,8 @@ def _undo_lines(undone: Undone) -> Iterator[str]:
 
 def _finish_lines(finished: Finished) -> Iterator[str]:
     for ending in finished.endings:
-        yield from ending.text.splitlines()
+        if not finished.runs:
+            yield from ending.text.splitlines()
         if ending.problem:
             yield f"problem: {ending.problem}"
     for name, run in finished.runs.items():

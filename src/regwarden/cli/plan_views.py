@@ -10,6 +10,7 @@ import click
 from regwarden.cli.failures import PARTLY_DONE
 from regwarden.cli.output import Format
 from regwarden.cli.values import counted, escape_controls, human_bytes, table_text
+from regwarden.core.verdicts import ReasonCode
 
 if TYPE_CHECKING:
     from regwarden.cli.invocation import Invocation
@@ -99,7 +100,7 @@ def review_lines(report: PlanReport, removed: Iterable[Row]) -> Iterator[str]:
     yield "| repository | tag | digest | why |"
     yield "|---|---|---|---|"
     for row in removed:
-        tag = f"`{_cell(row.tag)}`" if row.tag else "*untagged*"
+        tag = _code(row.tag) if row.tag else "*untagged*"
         where = _cell(f"{row.registry}/{row.repository}")
         yield f"| {where} | {tag} | `{row.digest or ''}` | {_cell(reasons_text(row.reasons))} |"
 
@@ -118,8 +119,7 @@ def _reason_text(reason: Mapping[str, str]) -> str:
 def _say_plan(invocation: Invocation, report: PlanReport) -> None:
     summary = report.summary
     click.echo(escape_controls(f"Plan {summary.id}, {summary.state}: {summary.title}"))
-    made, expires = table_text("made_at", summary.made_at), table_text("expires_at", summary.expires_at)
-    click.echo(escape_controls(f"made {made} by {summary.made_by}, may be applied until {expires}"))
+    click.echo(escape_controls(f"made {_time(summary.made_at)} by {summary.made_by}{_standing(summary)}"))
     click.echo(f"fingerprint {summary.fingerprint}")
     click.echo()
     for sentence in _sentences(report, exact_bytes=invocation.bytes):
@@ -137,12 +137,28 @@ def _say_plan(invocation: Invocation, report: PlanReport) -> None:
     _say_next(invocation, report)
 
 
+def _time(moment: object) -> str:
+    return table_text("made_at", moment)
+
+
+def _standing(summary: Row) -> str:
+    """How long it may be applied, or what became of it."""
+    if summary.applied_at is None:
+        return f", may be applied until {_time(summary.expires_at)}" if summary.state in ("open", "applying") else ""
+    steps = ", ".join(f"{count:,} {state}" for state, count in sorted(summary.step_counts.items()) if count)
+    applied = f", applied {_time(summary.applied_at)} ({steps or 'nothing to do'})"
+    if summary.finished_at is not None:
+        return f"{applied}, finished {_time(summary.finished_at)}"
+    return f"{applied}, to be undone until {_time(summary.undo_until)}" if summary.undo_until is not None else applied
+
+
 def _sentences(report: PlanReport, *, exact_bytes: bool = False) -> Iterator[str]:
     summary = report.summary
     if not sum(summary.step_counts.values()):
         yield "Nothing goes."
         if summary.acts_first_at is not None:
             yield f"If nothing changes, something goes from {table_text('at', summary.acts_first_at)} UTC on."
+        yield from _staying_sentences(summary)
         yield from _budget_sentences(summary.budgets, exact_bytes=exact_bytes)
         return
     untagged = summary.tag_count
@@ -152,6 +168,7 @@ def _sentences(report: PlanReport, *, exact_bytes: bool = False) -> Iterator[str
     )
     for name, sizes in sorted(summary.sizes.items()):
         most = table_text("size_bytes", sizes["reclaimable_bytes"], exact_bytes=exact_bytes)
+        most = f"{most} bytes" if exact_bytes else most
         if sizes["confidence"] == "exact":
             yield f"{name}: the next garbage collection frees exactly {most}."
         else:
@@ -162,9 +179,31 @@ def _sentences(report: PlanReport, *, exact_bytes: bool = False) -> Iterator[str
         if sizes["untagged_bytes"]:
             held = human_bytes(sizes["untagged_bytes"])
             yield f"{name}: known untagged manifests that stay go on holding {held} of it."
+    yield from _unordered_sentences(summary)
     yield from _budget_sentences(summary.budgets, exact_bytes=exact_bytes)
     if summary.windows:
         yield f"It may be applied {' and '.join(summary.windows)}."
+
+
+def _staying_sentences(summary: Row) -> Iterator[str]:
+    """Why nothing goes: how much stays for which reason."""
+    counts = summary.stay_counts
+    if counts and set(counts) == {ReasonCode.UNSELECTED}:
+        yield "Nothing that there is was selected: see regwarden tag list."
+    elif counts:
+        words = ", ".join(f"{count:,} {code}" for code, count in sorted(counts.items()))
+        yield f"Why everything stays: {words}; --verdicts tells it of each."
+    yield from _unordered_sentences(summary)
+
+
+def _unordered_sentences(summary: Row) -> Iterator[str]:
+    count = summary.stay_counts.get(ReasonCode.UNORDERED, 0)
+    if count:
+        yield (
+            f"{counted(count, 'tag stays', 'tags stay')} only because it is not known which are the newest: crawls find"
+            " what is there, not when it was pushed. Rank by version, semver or created, or let the registry send"
+            " notifications."
+        )
 
 
 def _budget_sentences(budgets: Sequence[Mapping[str, Any]], *, exact_bytes: bool) -> Iterator[str]:
@@ -221,6 +260,8 @@ def _all_guards(report: PlanReport) -> str:
 
 def _say_next(invocation: Invocation, report: PlanReport) -> None:
     summary = report.summary
+    if summary.state == "applying":
+        invocation.printer.talk(f"it was begun: regwarden plan apply {summary.id} goes on, plan undo takes it back")
     if summary.state != "open" or not sum(summary.step_counts.values()):
         return
     talk = invocation.printer.talk
@@ -235,6 +276,12 @@ def _say_next(invocation: Invocation, report: PlanReport) -> None:
         talk(f"next: regwarden plan show {summary.id} --verdicts, then regwarden plan approve {summary.id}")
     else:
         talk(f"next: regwarden plan apply {summary.id}")
+
+
+def _code(text: str) -> str:
+    """A name as code in a table: there a backslash stands for itself, but before a bar."""
+    written = escape_controls(text).replace("`", "'").replace("|", "\\|")
+    return f"`{written}`"
 
 
 def _cell(text: str) -> str:

@@ -11,6 +11,7 @@ from regwarden.core.explained import Change, Effect, RootAccount, RuleAccount
 from regwarden.core.observed import Hold, LastPull, ObservedRegistry, ObservedRepository
 from regwarden.core.plan import UNWAIVABLE, GuardCode
 from regwarden.core.planning import PlanInputs, PlannedRepository, plan_repository
+from regwarden.core.policy_ranking import RankKey
 from regwarden.core.policy_rules import DeleteRule, KeepRule
 from regwarden.core.retention import RepositoryPolicies, evaluate, needs_of
 from regwarden.core.retention_collecting import CollectedRule
@@ -131,6 +132,8 @@ class _Tried:
             fewer = one.number - 1
             if self._goes(_recount(trial, one, fewer)):
                 yield Change(text=f"would go if {_named(one)} {_verb(one)} {fewer} instead of {_count_of(trial, one)}")
+        if ReasonCode.UNORDERED in codes:
+            yield from self._ordered()
         for one in blocking:
             if self._goes(_without(trial, [one])):
                 verb = "ended" if one.kind == "hold" else "were not there"
@@ -154,6 +157,12 @@ class _Tried:
         if trial.has_pulls and account.digest is not None and not self._goes(_pulled(trial, account.digest)):
             yield Change(text="would stay if it were pulled now")
         yield Change(text="stays if somebody holds it: regwarden protection add")
+
+    def _ordered(self) -> Iterator[Change]:
+        """What a crawl finds has no order by when it was pushed or tagged, but one by when it was built."""
+        for one in self._account.rules:
+            if one.number and self._goes(_ranked_by_created(self._trial, one)):
+                yield Change(text=f"would go if {_named(one)} ranked by created")
 
     def _unguarded(self) -> Iterator[Change]:
         details = [one.detail for one in self._account.reasons if one.code is ReasonCode.GUARDED]
@@ -211,6 +220,17 @@ def _recount(trial: Trial, one: RuleAccount, count: int) -> Trial:
         else:
             changed = replace(rule.rule, beyond=count)
         return rule._replace(rule=changed)
+
+    return _with_rules(trial, change)
+
+
+def _ranked_by_created(trial: Trial, one: RuleAccount) -> Trial:
+    """A rule ranks by when images were built."""
+
+    def change(rule: CollectedRule) -> CollectedRule:
+        if not _is_meant(rule, one):
+            return rule
+        return rule._replace(rule=replace(rule.rule, rank=replace(rule.rule.rank, by=(RankKey.CREATED,))))
 
     return _with_rules(trial, change)
 

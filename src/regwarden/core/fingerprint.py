@@ -39,7 +39,7 @@ def fingerprint(plan: Plan, verdict_digests: Iterable[VerdictDigest] | None = No
     whole = hashlib.sha256(_ENCODER.encode(_head(plan, step_count)))
     for step in each:
         whole.update(b"\n")
-        whole.update(_ENCODER.encode(_step(step)))
+        whole.update(_ENCODER.encode(step))
     for digest in digests:
         whole.update(b"\n")
         whole.update(_ENCODER.encode(digest))
@@ -65,19 +65,6 @@ def _head(plan: Plan, step_count: int) -> dict[str, object]:
         "step_count": step_count,
         "waived": sorted(plan.waived),
     }
-
-
-def _step(step: Step) -> tuple[object, ...]:
-    return (
-        step.position,
-        step.kind,
-        step.registry,
-        step.repository,
-        step.digest,
-        step.tags,
-        step.with_placeholder,
-        step.size_bytes,
-    )
 
 
 def _selection(selection: Selection) -> dict[str, object]:

@@ -249,7 +249,8 @@ class RegistryGuards:
         yield self._guard(
             GuardCode.PULL_HISTORY,
             f"{self.registry.name}: {found}",
-            "Set up notifications and wait, or have unknown pulls keep what they may be about: --waive pull-history.",
+            "Set up notifications and wait; without them, take out what the policy asks about pulls. With"
+            " --waive pull-history what it asks stays unknown, and keeps.",
         )
 
     def _guard(self, code: GuardCode, message: str, hint: str) -> Guard:
@@ -282,12 +283,14 @@ def guard_live_events(registry: ObservedRegistry, waived: frozenset[GuardCode], 
     """Whether deliveries come in, so that a push that races a deletion would be noticed; for the moment of applying."""
     if registry.delivered_at is not None and now - registry.delivered_at <= LIVE_EVENTS:
         return None
-    last = "never" if registry.delivered_at is None else f"at {registry.delivered_at:%Y-%m-%d %H:%M} UTC"
+    last = f"{registry.name} has never sent a notification"
+    if registry.delivered_at is not None:
+        last = f"{registry.name} sent its last notification at {registry.delivered_at:%Y-%m-%d %H:%M} UTC"
     return Guard(
         code=GuardCode.NO_LIVE_EVENTS,
         level=GuardLevel.PLAN,
         state=_state(GuardCode.NO_LIVE_EVENTS, waived),
-        message=f"{registry.name} sent its last notification {last}: a push at the same time would not be noticed",
+        message=f"{last}: a push at the same time would not be noticed",
         hint="Check its notifications, or, if nobody pushes meanwhile: --waive no-live-events.",
         registry=registry.name,
     )

@@ -20,6 +20,17 @@ from regwarden.core.staying import Cause, Tie, Ties, build_ties, settle
 from regwarden.core.verdicts import Outcome, Reason, ReasonCode, RepositoryVerdicts, Verdict
 
 _FOLLOWING = frozenset({ReasonCode.SPECIAL, ReasonCode.SUBJECT_KEPT})
+_EXPLANATIONS = {
+    Tie.TAG: "the tag {} stays on it",
+    Tie.SHARED: "it is needed without the tag {}",
+    Tie.INDEX: "the index {} lists it and stays",
+    Tie.REFERRER: "{} refers to it and stays",
+    Tie.SUBJECT: "it refers to {}, which stays",
+    Tie.HELD: "it is held",
+    Tie.RECENT: "it was pushed or untagged a moment ago",
+    Tie.TANGLED: "it follows what could go only after it",
+    Tie.ITSELF: "it stays itself",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -267,16 +278,11 @@ class _Finisher:
         return verdict._replace(outcome=Outcome.KEEP, reasons=(needed, *verdict.reasons))
 
     def _step(self, position: int, kind: StepKind, digest: str, tags: tuple[str, ...]) -> Step:
-        return Step(
-            position=position,
-            kind=kind,
-            registry=self._view.repository.registry,
-            repository=self._view.repository.name,
-            digest=digest,
-            tags=tags,
-            with_placeholder=kind is StepKind.UNTAG and not self._view.terms.can_untag,
-            size_bytes=self._view.manifests[digest].size_bytes,
-        )
+        view = self._view
+        with_placeholder = kind is StepKind.UNTAG and not view.terms.can_untag
+        place, size_bytes = view.repository, view.manifests[digest].size_bytes
+        # By position, because there may be a million.
+        return Step(position, kind, place.registry, place.name, digest, tags, with_placeholder, size_bytes)
 
 
 def _undecided(verdict: Verdict) -> Verdict:
@@ -285,14 +291,4 @@ def _undecided(verdict: Verdict) -> Verdict:
 
 
 def _explain(cause: Cause) -> str:
-    return {
-        Tie.TAG: f"the tag {cause.name} stays on it",
-        Tie.SHARED: f"it is needed without the tag {cause.name}",
-        Tie.INDEX: f"the index {cause.name} lists it and stays",
-        Tie.REFERRER: f"{cause.name} refers to it and stays",
-        Tie.SUBJECT: f"it refers to {cause.name}, which stays",
-        Tie.HELD: "it is held",
-        Tie.RECENT: "it was pushed or untagged a moment ago",
-        Tie.TANGLED: "it follows what could go only after it",
-        Tie.ITSELF: "it stays itself",
-    }[cause.tie]
+    return _EXPLANATIONS[cause.tie].format(cause.name)

@@ -166,7 +166,7 @@ def _regex_matcher(regex: str, kind: PatternKind) -> Callable[[str], bool]:
     if compiled.programsize <= _MAX_SET_PROGRAM_SIZE:
         return _set_matcher(regex, kind, options)
     match = {PatternKind.START: compiled.match, PatternKind.SEARCH: compiled.search}.get(kind, compiled.fullmatch)
-    return lambda text: match(_encode(text)) is not None
+    return lambda text: match(text.encode("utf-8", "replace")) is not None
 
 
 def _set_matcher(regex: str, kind: PatternKind, options: re2.Options) -> Callable[[str], bool]:
@@ -175,11 +175,7 @@ def _set_matcher(regex: str, kind: PatternKind, options: re2.Options) -> Callabl
     one.Add(regex)
     one.Compile()
     match = one.Match
-    return lambda text: match(_encode(text)) is not None
-
-
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "replace")
+    return lambda text: match(text.encode("utf-8", "replace")) is not None
 
 
 def _reason(error: re2.error) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from regwarden.core.graph import Confidence
 from regwarden.core.policy import Policy
@@ -20,12 +21,12 @@ class StepKind(StrEnum):
     DELETE = "delete"  # removes a manifest from a repository with every tag that points to it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(NamedTuple):
     """One change at the registry. Steps of a repository stand together, in an order that is safe to break off.
 
     ``tags`` are the tags of ``digest`` that go: exactly one for an untag; all that point there for a delete, none for
-    what is untagged. ``with_placeholder``: the tag is pointed to an empty manifest, and that is deleted.
+    what is untagged. ``with_placeholder``: the tag is pointed to an empty manifest, and that is deleted. The fields
+    enter the fingerprint of a plan in this order.
     """
 
     position: int
@@ -153,6 +154,7 @@ class Plan:
 
     Made either from ``policies`` (texts as they were read, by name) or from a ``selection``. ``waived`` are the guards
     that were waived by name. ``snapshots`` name, by registry, the state of the inventory that was looked at.
+    ``stay_counts`` counts the tags and untagged manifests that stay, by the code of their first reason.
     """
 
     made_at: datetime
@@ -171,6 +173,7 @@ class Plan:
     fingerprint: str = ""
     acts_first_at: datetime | None = None
     budgets: tuple[BudgetResult, ...] = ()
+    stay_counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def is_blocked(self) -> bool:

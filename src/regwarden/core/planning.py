@@ -6,6 +6,7 @@ bytes are measured, ``build_plan`` puts them together.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -146,6 +147,7 @@ def build_plan(
         if steps
         else _earliest([inputs.acts_first_at, *(one.acts_first_at for one in repositories)]),
         budgets=budgets,
+        stay_counts=_count_stays(repositories),
     )
     return replace(plan, fingerprint=fingerprint(plan))
 
@@ -194,26 +196,23 @@ def _goes(verdict: Verdict) -> bool:
     return verdict.outcome is Outcome.REMOVE
 
 
+def _count_stays(repositories: Iterable[PlannedRepository]) -> dict[str, int]:
+    """How much stays, by the code of the first reason."""
+    counted = Counter(
+        verdict.reasons[0].code
+        for one in repositories
+        for verdict in one.verdicts.verdicts
+        if verdict.outcome is not Outcome.REMOVE
+    )
+    return {str(code): counted[code] for code in sorted(counted)}
+
+
 def _numbered(repositories: Iterable[PlannedRepository]) -> Iterator[Step]:
     position = 0
     for one in repositories:
         for step in one.steps:
-            yield step if step.position == position else _moved(step, position)
+            yield step if step.position == position else Step(position, *step[1:])
             position += 1
-
-
-def _moved(step: Step, position: int) -> Step:
-    # ``replace`` takes several times longer, and there may be a million.
-    return Step(
-        position=position,
-        kind=step.kind,
-        registry=step.registry,
-        repository=step.repository,
-        digest=step.digest,
-        tags=step.tags,
-        with_placeholder=step.with_placeholder,
-        size_bytes=step.size_bytes,
-    )
 
 
 def _guards(

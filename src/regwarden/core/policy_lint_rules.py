@@ -60,7 +60,12 @@ def _lint_counting(path: str, rule: Rule) -> Iterator[Finding]:
         yield Finding("rank-counts-tags", f"{path}.rank.count", message, "Write count: digests to count images.")
     if RankKey.CREATED in rule.rank.by:
         message = "created is what the image states, and it may state any time"
-        yield Finding("rank-by-created", f"{path}.rank.by", message, "Rank by tagged or pushed.")
+        yield Finding(
+            "rank-by-created",
+            f"{path}.rank.by",
+            message,
+            "Rank by tagged or pushed, if notifications tell when that was.",
+        )
     patterns = _selecting(rule)
     by_semver = (rule.counted is not None and rule.rank.by[0] is RankKey.SEMVER) or any(
         one.kind in SEMVER_GROUPS for one in rule.per

@@ -12,14 +12,16 @@ def last_touched(manifest: ObservedManifest | None, tag: ObservedTag | None = No
 
     Clocks that are known as "at latest then" count in full: it may have been then.
     """
-    moments = [] if tag is None else [tag.tagged_at]
-    if manifest is not None:
-        moments.append(manifest.first_seen_at)
-        if manifest.last_pushed_at is not None:
-            moments.append(manifest.last_pushed_at)
-        if tag is None and manifest.untagged_since is not None:
-            moments.append(manifest.untagged_since)
-    return max(moments, default=None)
+    latest = None if tag is None else tag.tagged_at
+    if manifest is None:
+        return latest
+    if latest is None or manifest.first_seen_at > latest:
+        latest = manifest.first_seen_at
+    if manifest.last_pushed_at is not None and manifest.last_pushed_at > latest:
+        latest = manifest.last_pushed_at
+    if tag is None and manifest.untagged_since is not None and manifest.untagged_since > latest:
+        latest = manifest.untagged_since
+    return latest
 
 
 def is_young(touched_at: datetime | None, min_age: timedelta, now: datetime) -> bool:

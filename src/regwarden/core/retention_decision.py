@@ -69,7 +69,10 @@ class Decision:
 
     def would_go(self, root: Root) -> bool:
         """Whether it goes, but for its age."""
-        return not self.stays(root) and (bool(self.taken[root.position]) or self.goes_by_default(root))
+        position = root.position
+        if self.held[position] or self.kept[position] or self.passed[position]:
+            return False
+        return bool(self.taken[position]) or self.goes_by_default(root)
 
     def goes_by_default(self, root: Root) -> bool:
         """Whether it goes if no rule speaks about it. Special tags never do."""

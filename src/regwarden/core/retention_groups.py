@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, TypeAlias
 
 import re2
@@ -33,6 +33,11 @@ def group_reader(rule: Rule, around: Surroundings) -> Callable[[Root], GroupKey 
         return lambda _: ()
     clock = _clock_of(rule)
     readers = [_part_reader(one, rule.match, clock, around) for one in rule.per]
+    read_first = readers[0]
+
+    def group_of_one(root: Root) -> GroupKey | None:
+        part = read_first(root)
+        return None if part is None else (part,)
 
     def group_of(root: Root) -> GroupKey | None:
         parts: list[str] = []
@@ -43,7 +48,7 @@ def group_reader(rule: Rule, around: Surroundings) -> Callable[[Root], GroupKey 
             parts.append(part)
         return tuple(parts)
 
-    return group_of
+    return group_of if len(readers) > 1 else group_of_one
 
 
 def may_be_in_any_group(rule: Rule, root: Root, around: Surroundings) -> bool:
@@ -83,7 +88,12 @@ def _part_reader(
 
 def _semver_group(tag: str, parts: int) -> str | None:
     found = find_semantic_version(tag)
-    return ".".join(map(str, found.release[:parts])) if found is not None else None
+    return _dotted(found.release[:parts]) if found is not None else None
+
+
+@lru_cache(maxsize=10_000)  # many tags are of one version
+def _dotted(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
 
 
 def _period_reader(kind: GroupKind, clock: RankKey, around: Surroundings) -> Callable[[Root], str | None]:

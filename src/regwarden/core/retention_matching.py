@@ -35,13 +35,15 @@ class Names(dict[str, bool]):
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         super().__init__()
         self._exact = frozenset(one.exact for one in patterns if one.exact is not None)
-        self._others = tuple(one for one in patterns if one.exact is None)
+        self._others = tuple(one.matches for one in patterns if one.exact is None)
 
     def __missing__(self, name: str) -> bool:
         """Find it out."""
         if len(self) >= _MAX_REMEMBERED:
             self.clear()
-        is_match = name in self._exact or any(one.matches(name) for one in self._others)
+        is_match = name in self._exact
+        for matches in self._others:
+            is_match = is_match or matches(name)
         self[name] = is_match
         return is_match
 

@@ -41,12 +41,20 @@ class Order:
 
     def walk(self, placed: Sequence[Placed]) -> Iterator[tuple[Placed, list[Root]]]:
         """Each of ``placed`` with those that are newer for certain, and were not known to be for the one before."""
-        found = ((looked[0], root) for _, root in placed if (looked := self.looked.get(root.position)) is not None)
-        waiting = sorted(((moment, root) for moment, root in found if moment is not None), key=itemgetter(0))
-        newer: list[Root] = []
+        newer: list[Root]
+        if not self.looked:  # then everything is newer than what comes after it
+            newer = []
+            for pair in placed:
+                yield pair, newer
+                newer = [pair[1]]
+            return
+        looked_at = self.looked.get
+        found = [(looked[0], root) for _, root in placed if (looked := looked_at(root.position)) is not None]
+        waiting = sorted([(moment, root) for moment, root in found if moment is not None], key=itemgetter(0))
+        newer = []
         for pair in placed:
             root = pair[1]
-            looked = self.looked.get(root.position)
+            looked = looked_at(root.position)
             while waiting and (waiting[-1][0] > pair[0][0] if looked is None else waiting[-1][0] >= looked[1]):
                 newer.append(waiting.pop()[1])
             yield pair, newer
@@ -68,7 +76,7 @@ def _sorted(roots: Sequence[Root], by: tuple[RankKey, ...], around: Surroundings
     has_gaps = False
     certain = [number == 0 or key in _ALWAYS_KNOWN for number, key in enumerate(by)]
     is_simple = all(certain)
-    first, span = readers[0], _SPANS.get(by[0])
+    first, others, span = readers[0], readers[1:], _SPANS.get(by[0])
     looked: dict[int, tuple[datetime | None, datetime]] = {}
     for root in roots:
         value = first(root, around)
@@ -80,7 +88,7 @@ def _sorted(roots: Sequence[Root], by: tuple[RankKey, ...], around: Surroundings
             if earliest != latest:
                 not_yet, begun = around.looked(value)
                 looked[root.position] = _latest(earliest, not_yet), begun
-        values = (value, *[read(root, around) for read in readers[1:]])
+        values = (value, *[read(root, around) for read in others]) if others else (value,)
         if not is_simple:
             has_gaps = has_gaps or None in values
             values = tuple(
@@ -135,8 +143,10 @@ def _use_span(root: Root) -> Span:
     return _latest(earliest, recorded), _latest(latest, recorded)
 
 
-def _latest(*moments: datetime | None) -> datetime | None:
-    return max((one for one in moments if one is not None), default=None)
+def _latest(moment: datetime | None, other: datetime | None) -> datetime | None:
+    if moment is None or other is None:
+        return moment or other
+    return max(moment, other)
 
 
 def is_in_one_period(clock: RankKey, root: Root, around: Surroundings, period_of: Callable[[datetime], str]) -> bool:

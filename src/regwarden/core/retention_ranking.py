@@ -31,9 +31,14 @@ class Place(NamedTuple):
 
 @dataclass(slots=True)
 class Ranking:
-    """The outcome of counting: positions among the newest, behind them, without a place; ``places`` if asked for."""
+    """The outcome of counting: positions among the newest, behind them, without a place; ``places`` if asked for.
+
+    ``unordered`` are among the newest, but more of them than the rule counts: they may be, as their times are not known
+    well enough.
+    """
 
     newest: set[int] = field(default_factory=set)
+    unordered: set[int] = field(default_factory=set)
     behind: set[int] = field(default_factory=set)
     unplaced: set[int] = field(default_factory=set)
     places: dict[int, Place] = field(default_factory=dict)
@@ -133,41 +138,68 @@ class _Counting:
 
     def count(self, placed: Sequence[Placed], order: Order) -> None:
         """Give each its place."""
-        ranking, limit, older = self.ranking, self._rule.counted or 0, self._older
-        places: dict[Unit, int] = {}
-        units: dict[int, Unit] = {}
-        newer: dict[GroupKey, set[str | None]] = {}
-        starts: dict[tuple[GroupKey, tuple[Any, ...]], int] = {}
+        ranking, limit, looked, has_gaps = self.ranking, self._rule.counted or 0, order.looked, order.has_gaps
+        newest, behind = ranking.newest, ranking.behind
+        # Where a group is full, nobody asks how far behind the others stand.
+        is_brief = not self._with_places and not has_gaps
+        groups: dict[GroupKey, _Group] = {}
+        waiting: dict[int, tuple[_Group, str | None]] = {}  # until it is newer for certain than what comes next
         for (key, root), added in order.walk(placed):
             for one in added:
-                if (known := units.pop(one.position, None)) is not None and known[0] is not None:
-                    newer.setdefault(known[0], set()).add(known[1])
-            unit = self.unit(root)
-            group = unit[0]
-            if group is None:
-                is_unknown = self._with_places and may_be_in_any_group(self._rule, root, self._around)
-                self.leave_out(root, "its group is not known" if is_unknown else "it belongs to no group")
+                if (known := waiting.pop(one.position, None)) is not None:
+                    known[0].newer.add(known[1])
+            group_key, name = self.unit(root)
+            if group_key is None:
+                self._leave_out_of_groups(root)
                 continue
-            units[root.position] = unit
-            before = len(newer.get(group, ()))
-            number = _place_with_gaps(group, key, before, starts) if order.has_gaps else before + 1
-            number = places.setdefault(unit, number)
-            is_newest = number <= limit and group not in older
-            (ranking.newest if is_newest else ranking.behind).add(root.position)
+            position = root.position
+            group = groups.get(group_key)
+            if group is None:
+                group = groups[group_key] = _Group(is_older=group_key in self._older)
+            if is_brief and len(group.newer) >= limit and name not in group.places:
+                behind.add(position)
+                continue
+            waiting[position] = group, name
+            number, apparent = group.place(name, key, has_gaps=has_gaps)
+            is_newest = number <= limit and not group.is_older
+            (newest if is_newest else behind).add(position)
+            if is_newest and apparent > limit and position in looked:
+                ranking.unordered.add(position)
             if self._with_places:
-                ranking.places[root.position] = Place(
-                    number, group, is_older_group=group in older, is_at_least=root.position in order.looked
+                ranking.places[position] = Place(
+                    number, group_key, is_older_group=group.is_older, is_at_least=position in looked
                 )
 
+    def _leave_out_of_groups(self, root: Root) -> None:
+        is_unknown = self._with_places and may_be_in_any_group(self._rule, root, self._around)
+        self.leave_out(root, "its group is not known" if is_unknown else "it belongs to no group")
 
-def _place_with_gaps(
-    group: GroupKey, key: tuple[Any, ...], before: int, starts: dict[tuple[GroupKey, tuple[Any, ...]], int]
-) -> int:
-    """What lacks a later key could be the newest of those that are equal up to there, and is counted as their oldest.
 
-    So a fact that is missing keeps its tag and never costs another one its place.
+@dataclass(slots=True)
+class _Group:
+    """A group on the walk: what is newer for certain, and the places of images or tags.
+
+    Of a place there is also what it would be if every time were as it seems. ``is_older``: the rule counts only in
+    newer groups. ``starts`` are how many were newer than the first with the beginning of a key.
     """
-    for length in range(1, len(key)):
-        starts.setdefault((group, key[:length]), before)
-    known = next((length for length, part in enumerate(key) if part == UNKNOWN_PART), 0)
-    return starts[group, key[:known]] + 1 if known else before + 1
+
+    is_older: bool
+    newer: set[str | None] = field(default_factory=set)
+    places: dict[str | None, tuple[int, int]] = field(default_factory=dict)
+    starts: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    def place(self, name: str | None, key: tuple[Any, ...], *, has_gaps: bool) -> tuple[int, int]:
+        """The place of an image or tag: that of the newest of its roots."""
+        number = self._place_with_gaps(key) if has_gaps else len(self.newer) + 1
+        return self.places.setdefault(name, (number, len(self.places) + 1))
+
+    def _place_with_gaps(self, key: tuple[Any, ...]) -> int:
+        """What lacks a later key could be the newest of those that are equal up to there, and counts as their oldest.
+
+        So a fact that is missing keeps its tag and never costs another one its place.
+        """
+        before = len(self.newer)
+        for length in range(1, len(key)):
+            self.starts.setdefault(key[:length], before)
+        known = next((length for length, part in enumerate(key) if part == UNKNOWN_PART), 0)
+        return self.starts[key[:known]] + 1 if known else before + 1

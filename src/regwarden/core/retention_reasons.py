@@ -32,14 +32,21 @@ class Explaining:
             (ruling, ruling.built.collected.policy, ruling.built.collected.title) for ruling in decision.rulings
         ]
         self._shared: dict[tuple[ReasonCode, int], Reasons] = {}
-        self._stays: dict[tuple[int, int, int, int], Reasons] = {}
+        self._stays: dict[tuple[int, int, int, int, int], Reasons] = {}
+        self._unordered, self._meant = _unordered(decision)
 
     def staying(self, root: Root) -> Reasons:
         """Why a root stays that is held, kept, let pass or that nothing takes."""
         decision, position = self._decision, root.position
         if self._with_details or root.special is not None or root.is_follower:
             return self._all_staying(root)
-        masks = (decision.held[position], decision.kept[position], decision.passed[position], decision.spared[position])
+        masks = (
+            decision.held[position],
+            decision.kept[position],
+            decision.passed[position],
+            decision.spared[position],
+            self._unordered_by(root),
+        )
         known = self._stays.get(masks)
         if known is None:
             known = self._stays[masks] = self._all_staying(root)
@@ -47,17 +54,25 @@ class Explaining:
 
     def _all_staying(self, root: Root) -> Reasons:
         decision, position = self._decision, root.position
+        kept, passed, spared = decision.kept[position], decision.passed[position], decision.spared[position]
+        unordered = self._unordered_by(root)
         found = self._of(ReasonCode.PROTECTED, decision.held[position], root)
-        found += self._of(ReasonCode.KEPT, decision.kept[position], root)
-        if not found:
-            found += self._of(ReasonCode.CLAIMED, decision.passed[position], root)
-        found += self._of(ReasonCode.SPARED, decision.spared[position] & ~decision.passed[position], root)
+        found += self._of(ReasonCode.KEPT, kept & ~unordered, root)
+        if not found and not kept:
+            found += self._of(ReasonCode.CLAIMED, passed & ~unordered, root)
+        found += self._of(ReasonCode.SPARED, spared & ~passed & ~unordered, root)
+        found += self._of(ReasonCode.UNORDERED, (kept | spared) & unordered, root)
         if found:
             return found
         if root.special is not None or root.is_follower:
             kind = root.special or "referrers"
             return (Reason(ReasonCode.SPECIAL, detail=f"{kind} are taken only by rules that name them"),)
         return (tuple(self._refusals(root)) if self._with_details else ()) or (NO_RULE,)
+
+    def _unordered_by(self, root: Root) -> int:
+        """The rulings that keep or spare it only because the order is not known; none if nothing would delete it."""
+        mask = self._unordered.get(root.position, 0)
+        return mask if mask and (root.position in self._meant or self._decision.goes_by_default(root)) else 0
 
     def going(self, root: Root) -> Reasons:
         """Why a root goes."""
@@ -106,6 +121,16 @@ class Explaining:
                 yield Reason(ReasonCode.DEFAULT_KEEP, policy, title, _told(tests, root))
 
 
+def _unordered(decision: Decision) -> tuple[dict[int, int], frozenset[int]]:
+    """By position the rulings for which it is among the newest only as no order is known; what delete rules select."""
+    masks: dict[int, int] = {}
+    for number, ruling in enumerate(decision.rulings):
+        for position in ruling.ranking.unordered if ruling.ranking is not None else ():
+            masks[position] = masks.get(position, 0) | 1 << number
+    deleting = (one for one in decision.rulings if not one.built.keeps) if masks else ()
+    return masks, frozenset(root.position for one in deleting for root in one.sure)
+
+
 def minimum_age(decision: Decision, root: Root, min_age: timedelta) -> str | None:
     """Why a root is too young to go: it was, or may have been, pushed, tagged or untagged lately; or ``None``."""
     now, manifest = decision.around.now, root.manifest
@@ -131,7 +156,8 @@ def tell_place(rule: Rule, place: Place) -> str:
     if place.is_older_group:
         return f"{number}{group}, which is not among the {rule.groups} newest groups"
     if place.number <= (rule.counted or 0):
-        return f"{number} of {rule.counted} kept{group}"
+        doubt = f", as no order by {rule.rank.by[0]} is known" if place.is_at_least else ""
+        return f"{number} of {rule.counted} kept{group}{doubt}"
     return f"{number}{group}, {rule.counted} are kept"
 
 

@@ -42,14 +42,14 @@ def special_kind(tag_name: str, manifest: ObservedManifest | None) -> SpecialKin
     By the name where that says it, otherwise by what the manifest is: a build cache by its config, a referrer by its
     artifact type, which says nothing of a manifest without a subject (that is an artifact in its own right).
     """
-    found = _parse(tag_name)
-    if found is not None:
+    if tag_name.startswith(SPECIAL_STARTS) and (found := _parse(tag_name)) is not None:
         return _KINDS[found[4]]
     if manifest is None:
         return None
-    if BUILDKIT_CACHE_CONFIG in (manifest.config_media_type, manifest.artifact_type):
+    artifact_type = manifest.artifact_type
+    if BUILDKIT_CACHE_CONFIG in (manifest.config_media_type, artifact_type):
         return SpecialKind.BUILD_CACHES
-    return _BY_ARTIFACT_TYPE.get(manifest.artifact_type) if manifest.subject is not None else None
+    return _BY_ARTIFACT_TYPE.get(artifact_type) if manifest.subject is not None else None
 
 
 def subject_of(tag_name: str) -> str | None:

@@ -67,16 +67,16 @@ class Ties:
         for special in self.special_tags.get(digest, ()):
             yield special, Tie.SUBJECT
 
-    def deleted_after(self, digest: str, *, strictly: bool = True) -> Iterator[str]:
+    def deleted_after(self, digest: str, *, strictly: bool = True) -> Sequence[str]:
         """What may be deleted only after a manifest: its children and what follows it.
 
         Not ``strictly``, also what refers to it but goes for a reason of its own: better after it than before.
         """
-        yield from self.children(digest)
-        for referrer in self.referrers.get(digest, ()):
-            if not strictly or referrer in self.followers:
-                yield referrer
-        yield from self.special_tags.get(digest, ())
+        children = self.children(digest)
+        referrers, specials = self.referrers.get(digest, ()), self.special_tags.get(digest, ())
+        if not referrers and not specials:
+            return children
+        return [*children, *(one for one in referrers if not strictly or one in self.followers), *specials]
 
 
 def build_ties(manifests: Mapping[str, ObservedManifest]) -> Ties:
@@ -144,8 +144,9 @@ def _spread(ties: Ties, starts: Iterable[tuple[str, Cause]], stays: dict[str, Ca
 
 def _order(ties: Ties, stays: Mapping[str, Cause], *, strictly: bool) -> tuple[str, ...]:
     waits_for = dict.fromkeys(sorted(digest for digest in ties.manifests if digest not in stays), 0)
-    for digest in waits_for:
-        for later in ties.deleted_after(digest, strictly=strictly):
+    after = {digest: found for digest in waits_for if (found := ties.deleted_after(digest, strictly=strictly))}
+    for found in after.values():
+        for later in found:
             if later in waits_for:
                 waits_for[later] += 1
     ready = deque(digest for digest, count in waits_for.items() if not count)
@@ -153,7 +154,7 @@ def _order(ties: Ties, stays: Mapping[str, Cause], *, strictly: bool) -> tuple[s
     while ready:
         digest = ready.popleft()
         order.append(digest)
-        for later in ties.deleted_after(digest, strictly=strictly):
+        for later in after.get(digest, ()):
             if later in waits_for:
                 waits_for[later] -= 1
                 if not waits_for[later]:

@@ -126,6 +126,6 @@ def _refuse_unmet(choice: Choice, met: _Met) -> None:
     if unmet:
         raise NotFound(
             f"the plan has removed nothing that {unmet[0]} names",
-            hint="The plan shows its steps and what became of each.",
+            hint="regwarden plan show ID --steps tells what became of each.",
             code="step-not-found",
         )

@@ -21,6 +21,7 @@ class ReasonCode(StrEnum):
     PROTECTED = "protected"  # a protection of a policy, or a hold
     KEPT = "kept"  # a keep rule
     SPARED = "spared"  # a delete rule takes it but for its count
+    UNORDERED = "unordered"  # a rule keeps or spares it, but only because it is not known which are the newest
     MINIMUM_AGE = "minimum-age"
     DEFAULT_KEEP = "default-keep"  # no rule speaks about it
     SPECIAL = "special"  # a signature, cache or the like that no rule names

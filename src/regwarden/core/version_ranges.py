@@ -98,7 +98,11 @@ class SemverRange:
     def matches(self, tag: str) -> bool:
         """Whether the tag is a semantic version in this range."""
         version = find_semantic_version(tag)
-        return version is not None and any(_admits(bounds, version) for bounds in self.alternatives)
+        if version is not None:
+            for bounds in self.alternatives:
+                if _admits(bounds, version):
+                    return True
+        return False
 
     def __str__(self) -> str:
         return self.text

@@ -23,12 +23,11 @@ from regwarden.flows.asking import resolve
 from regwarden.flows.services import Services
 from regwarden.store.connections import Connection
 from regwarden.store.observed import load_registry
-from regwarden.store.plan_records import ApprovalKind, PlanState, StoredPlan
+from regwarden.store.plan_records import PlanState, StoredPlan
 from regwarden.store.plans import iterate_steps, iterate_verdicts, load_steps
 from regwarden.store.races import last_delivery_at
 
 RUNNABLE: Final = (PlanState.OPEN, PlanState.APPLYING)
-_SEVERAL: Final = 2
 _KNOCKS: Final = 10
 _KNOCK_SECONDS: Final = 0.5
 
@@ -56,10 +55,10 @@ async def check_plan(services: Services, stored: StoredPlan, seen_fingerprint: s
         message = f"plan {stored.id} is not the one with the fingerprint {seen_fingerprint[:80]}"
         raise Conflict(message, hint="Look at it again: regwarden plan show.", code="plan-fingerprint")
     if plan.is_blocked or summary.is_blocked:
-        words = "; ".join(
-            one.message for one in plan.guards if one.level is GuardLevel.PLAN and one.state is GuardState.BLOCKS
-        )
-        raise Conflict(f"plan {stored.id} is blocked: {words}", code="plan-blocked")
+        blocking = [one for one in plan.guards if one.level is GuardLevel.PLAN and one.state is GuardState.BLOCKS]
+        words = "; ".join(one.message for one in blocking)
+        hint = next((one.hint for one in blocking), "")
+        raise Conflict(f"plan {stored.id} is blocked: {words}", hint=hint, code="plan-blocked")
     _check_approvals(stored)
     return _check_time(stored, now)
 
@@ -84,14 +83,10 @@ def _check_time(stored: StoredPlan, now: datetime) -> Halt | None:
 
 
 def _check_approvals(stored: StoredPlan) -> None:
-    needed = stored.plan.demands.approval_count
-    agreed = stored.valid_approvals
-    if needed >= _SEVERAL:  # anybody can be several users of one machine
-        agreed = tuple(one for one in agreed if one.kind is ApprovalKind.SIGNED_IN)
-    count = len({one.principal for one in agreed})
-    if count < needed:
-        who = "signed-in people" if needed >= _SEVERAL else "person"
-        message = f"plan {stored.id} needs the approval of {needed} {who} and has {count}"
+    needed, missing_count = stored.plan.demands.approval_count, stored.missing_approval_count
+    if missing_count > 0:
+        who = "signed-in people" if needed > 1 else "person"
+        message = f"plan {stored.id} needs the approval of {needed} {who} and has {needed - missing_count}"
         raise Conflict(message, hint=f"Run: regwarden plan approve {stored.id}", code="plan-approvals")
 
 

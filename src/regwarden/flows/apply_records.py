@@ -58,9 +58,10 @@ class Considered:
 
     ``allowed`` are positions of steps that a plan made now would have as well; ``reasons`` say of others why not.
     ``waits`` says why nothing can be decided at the moment although it may be soon: something was pushed and must be
-    read first. ``violations`` are what the independent proof found, in words. ``tags`` is what each known tag points
-    to, ``existing`` every known manifest, ``event_id`` and ``holds`` the state of the world that was looked at, at the
-    moment ``looked_at``. ``outlasts_additions``: something new cannot be a reason for something old to stay.
+    read first; or that the proof cannot read a manifest. ``violations`` are what else it found, in words. ``tags`` is
+    what each known tag points to, ``existing`` every known manifest, ``event_id`` and ``holds`` the state of the world
+    that was looked at, at the moment ``looked_at``. ``outlasts_additions``: something new cannot be a reason for
+    something old to stay.
     """
 
     allowed: frozenset[int]

@@ -3,7 +3,7 @@
 1. ``HEAD`` each tag of the step, or the digest where there is none. 2. The bytes of all that it leads to go into the
 trash, verified. 3. Deliveries are applied, and in one transaction: nothing happened since the look that could concern
 a step (``flows.passing_events``), and the intent is written with the last event's id; what is pushed later has a
-greater one, so it is known to race. 4. One ``DELETE``; unless it succeeded or was clearly refused, a ``HEAD`` tells what
+greater one, so it is known to race. 4. One ``DELETE``; unless it succeeded or was clearly refused, a ``HEAD`` says what
 it did. 5. In one transaction: the outcome, and the inventory without what is gone. (``docs/explanation/cleanup.md``.)
 """
 
@@ -154,9 +154,8 @@ async def _begin_and_send(site: Site, step: Step, known: Considered, related: fr
 def _begin(connection: Connection, moment: Moment, known: Considered, related: frozenset[str]) -> None:
     """The last look and the intent, in one transaction. Of pulls only those of ``related`` digests matter."""
     step = moment.step
-    touches = races.load_touches(connection, step.registry, step.repository, after_id=known.event_id)
-    is_pulled = any(one.action == "pull" and (one.digest in related or one.tag in step.tags) for one in touches)
-    changes = [one for one in touches if one.action != "pull"]
+    is_pulled = races.is_pulled(connection, step, after_id=known.event_id, digests=related)
+    changes = races.load_touches(connection, step.registry, step.repository, after_id=known.event_id)
     holds = load_holds(connection, step.registry, moment.at)
     if is_pulled or holds != known.holds or not is_unconcerned(connection, known, changes, moment.at):
         raise Touched("something happened in the repository meanwhile")

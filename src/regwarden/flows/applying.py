@@ -1,6 +1,7 @@
 """How are the steps of one repository carried out, one after the other, while others work in it, too?
 
 Before the first one its tags are listed, one request for each page: a tag that nobody told of holds what it leads to.
+Where nobody tells of anything every tag is asked besides: one that was moved to what goes would go with it.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from regwarden.flows.apply_records import (
 )
 from regwarden.flows.apply_steps import Touched, carry_out, finish_whole, settle_intent, skip_step
 from regwarden.flows.asking import resolve
+from regwarden.flows.concurrency import each
 from regwarden.flows.restoring import Restored, restore_races
 from regwarden.flows.services import Services
 from regwarden.flows.verifying import Verified, verify_repository
@@ -39,7 +41,9 @@ from regwarden.store.plans import load_steps
 
 _MOST_ATTEMPTS: Final = 10
 _PAGE_STEPS: Final = 1000
+_PAGE_TAGS: Final = 1000
 _MOST_STRANGE_TAGS: Final = 100
+_QUESTIONS_AT_ONCE: Final = 8
 _WAITS: Final = 5
 _WAIT_SECONDS: Final = 1.0
 # What no other step would fare better with.
@@ -68,6 +72,7 @@ class Run:
     problems: list[str] = field(default_factory=list)
     results: Counter[str] = field(default_factory=Counter)
     restored: Restored = field(default_factory=Restored)
+    is_told: bool = True  # notifications say what others do
     verified: list[Verified] = field(default_factory=list)
 
     def check_may_go_on(self) -> None:
@@ -196,22 +201,27 @@ class _Work:
             raise RegistryError(message, code="repository-unsettled", temporary=True)
 
     async def _hold_strange_tags(self) -> None:
-        """Tags that the registry has and the inventory does not: what they lead to stays."""
+        """Tags that lead elsewhere than the inventory knows, or that it does not know: what they lead to stays."""
         listing = await (await self._site.pace()).list_tags(self._site.repository)
         if not listing.is_complete or listing.doubt:
             message = f"its tags could not be listed completely: {listing.doubt or 'there are more'}"
             raise RegistryError(message, code="listing-incomplete", temporary=True)
-        strange = sorted(set(listing.tags) - self._known.tags.keys())
+        strange = set(listing.tags) - self._known.tags.keys()
         if len(strange) > _MOST_STRANGE_TAGS:
             message = f"it has {len(strange)} tags that the inventory does not know; crawl it first"
             raise RegistryError(message, code="repository-unsettled", temporary=True)
+        asked = sorted(strange if self._run.is_told else listing.tags)
         held = set()
-        for tag in strange:
-            target = await resolve(self._site, tag)
-            if target is not None and target not in self._known.existing:
-                message = f"its tag {tag} leads to something that the inventory does not know; crawl it first"
-                raise RegistryError(message, code="repository-unsettled", temporary=True)
-            if target is not None:
+        slots = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
+        for start in range(0, len(asked), _PAGE_TAGS):
+            page = asked[start : start + _PAGE_TAGS]
+            targets = await each(lambda tag: resolve(self._site, tag), page, slots)
+            for tag, target in zip(page, targets, strict=True):
+                if target is None or target == self._known.tags.get(tag):
+                    continue
+                if target not in self._known.existing:
+                    message = f"its tag {tag} leads to something that the inventory does not know; crawl it first"
+                    raise RegistryError(message, code="repository-unsettled", temporary=True)
                 held.add(target)
         if held:
             self._held |= held

@@ -2,8 +2,9 @@
 
 A run that ends early, however it ends, is taken up again by the next one: what is left to do stands in the journal.
 No step is carried out unless every check before it gave a clear answer (see ``flows.apply_steps``). Besides what each
-step needs, a run asks for the pages of the tag list of each repository before its first step, and at the end for each
-child of the indexes that stay and share one with what went.
+step needs, a run asks for the pages of the tag list of each repository before its first step (and where no
+notifications come in, for each tag: it may have been moved to what goes), and at the end for each child of the indexes
+that stay and share one with what went.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ async def apply_plan(  # noqa: PLR0913 -- each says something else: what, who, h
     async with alone(services.database, plan_id):
         stored = await services.database.read(lambda connection: load_plan(connection, plan_id))
         halt = await check_plan(services, stored, fingerprint)
-        limiter = None if options.requests_per_second is None else AsyncLimiter(options.requests_per_second, 1)
+        rate = options.requests_per_second
+        # It cannot hold less than one request: for less it takes a longer time.
+        limiter = None if rate is None else AsyncLimiter(max(rate, 1), max(1 / rate, 1))
         run = Run(services, target, options, stored, on_progress, limiter)
         run.results = Counter(stored.step_counts)
         requests_before = _count_requests(run)
@@ -81,6 +84,7 @@ async def apply_plan(  # noqa: PLR0913 -- each says something else: what, who, h
             is_live = await check_live(run, places)
         else:
             is_live = await hears(run, registries)
+        run.is_told = is_live
         if stored.state is PlanState.OPEN:
             await check_proof(run, places)
         return await _carry_out(run, places, _Outset(principal, requests_before, not is_live, halt))
@@ -199,7 +203,7 @@ async def _finish(run: Run, stopped: str, outset: _Outset) -> ApplyReport:
     stored = await run.services.database.read(lambda connection: load_plan(connection, plan_id))
     left = sum(stored.step_counts.get(state, 0) for state in _UNFINISHED)
     if left and not stopped:
-        stopped = f"{left} steps could not be done; applying it again goes on"
+        stopped = f"{left} steps could not be done"
     elif left and outset.halt is not None and outset.halt.is_final:
         stopped = f"{stopped}, but of {left} steps nobody knows whether they were done"
     report = ApplyReport(

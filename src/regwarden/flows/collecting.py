@@ -23,6 +23,7 @@ BLOBS: Final = ("docker", "registry", "v2", "blobs")
 _MAX_OUTPUT_BYTES: Final = 64 * 1024
 _PIECE_BYTES: Final = 8192
 _ENDING_SECONDS: Final = 10.0
+_LOOK_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +42,6 @@ class CommandRun:
     exit_status: int | None
     output: str
     is_shortened: bool
-
-    @property
-    def is_successful(self) -> bool:
-        """Whether it ended by itself and says that all went well."""
-        return self.exit_status == 0
 
 
 async def measure_storage(folder: Path) -> StorageSize:
@@ -98,8 +94,7 @@ async def run_command(command: Sequence[str], *, timeout_seconds: float) -> Comm
     tail = _Tail()
     try:
         async with asyncio.timeout(timeout_seconds):
-            await tail.take(process.stdout)
-            await process.wait()
+            await tail.take(process)
     except TimeoutError:
         await _end(process)
         return tail.run(command, None)
@@ -116,9 +111,24 @@ class _Tail:
         self._kept = bytearray()
         self._is_shortened = False
 
-    async def take(self, stream: asyncio.StreamReader | None) -> None:
-        """Read to the end, whatever the amount."""
-        while stream is not None and (piece := await stream.read(_PIECE_BYTES)):
+    async def take(self, process: asyncio.subprocess.Process) -> None:
+        """Read until the command has ended, whatever the amount.
+
+        A registry that it started in the background may hold the output open for ever.
+        """
+        stream = process.stdout
+        while stream is not None:
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    piece = await stream.read(_PIECE_BYTES)
+            except TimeoutError:
+                if process.returncode is not None:
+                    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - asyncio has no public way
+                    return
+                continue
+            if not piece:
+                await process.wait()
+                return
             self._kept += piece
             if len(self._kept) > _MAX_OUTPUT_BYTES:
                 del self._kept[:-_MAX_OUTPUT_BYTES]

@@ -115,7 +115,8 @@ async def _run_commands(
         if not place.command:
             continue
         runs[name] = await run_command(place.command, timeout_seconds=place.timeout_seconds)
-        detail = {"exit_status": runs[name].exit_status, "command": list(place.command)}
+        # Its arguments may have secrets, and the audit is kept for ever.
+        detail = {"exit_status": runs[name].exit_status, "command": place.command[0]}
         at = services.now()
         await services.database.write(
             lambda connection, at=at, name=name, detail=detail: audit.record(  # type: ignore[misc]  # defaults bind

@@ -25,8 +25,8 @@ from regwarden.store.races import Missing, Touch, list_indexes_of, load_missing
 
 # What a reading finds so long after the last deletion has another cause if it was not found before.
 _MARGIN: Final = timedelta(seconds=60)
-# Of others nobody knows that they took something away, or what they took came back.
-_TOOK: Final = frozenset({StepState.DONE, StepState.INTENDED})
+# What others took came back, or was gone before.
+_TOOK: Final = frozenset({StepState.DONE, StepState.INTENDED, StepState.FAILED})
 
 
 @dataclass(frozen=True, slots=True)

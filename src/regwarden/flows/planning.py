@@ -100,7 +100,7 @@ async def make_plan(
     tell = on_progress or _nobody
     names = registries_in_scope(request, known)
     if not names:
-        hint = "See scope.registries, and regwarden registry list."
+        hint = "See scope.registries, and regwarden registry list. A registry comes in by: regwarden crawl ADDRESS."
         raise InputError("no registry of the inventory is in the scope", hint=hint, code="nothing-in-scope")
     for name in names:
         tell(PlanProgress(f"asking {name}"))

@@ -27,7 +27,7 @@ from regwarden.core.planning import PlanInputs, plan_repository
 from regwarden.core.policy import Mode, Policy
 from regwarden.core.policy_ranking import RankOver
 from regwarden.core.policy_rules import DeleteRule
-from regwarden.core.proof import check
+from regwarden.core.proof import Finding, check
 from regwarden.core.retention import RepositoryPolicies, collect_policies, evaluate, needs_of
 from regwarden.core.retention_budgets import budget_candidates
 from regwarden.core.selecting import select
@@ -83,11 +83,16 @@ def reconsider(connection: Connection, question: Question) -> Considered:
     raw = load_raw(connection, question.registry, question.repository) if going else {}
     is_explicit = not follow_subjects(_policies_of(question.stored.plan.policies, question))
     evidence = replace(build_evidence(observed, raw, going, final, protected), leaves_special_tags=is_explicit)
+    found = check(evidence) if allowed else ()
+    # What anybody can push must not hold back more than its own repository.
+    unclear = [f"{one.subject} is not clear: {one.text}" for one in found if one.finding is Finding.UNREADABLE]
     return Considered(
         allowed=allowed,
         reasons=reasons,
-        waits=_why_wait(observed, question.stored.plan.waived | question.waived),
-        violations=tuple(f"{one.finding}: {one.subject}: {one.text}" for one in check(evidence)) if allowed else (),
+        waits=_why_wait(observed, question.stored.plan.waived | question.waived) or (*unclear, "")[0],
+        violations=tuple(
+            f"{one.finding}: {one.subject}: {one.text}" for one in found if one.finding is not Finding.UNREADABLE
+        ),
         tags={tag.name: tag.digest for tag in observed.tags},
         existing=frozenset(observed.manifests),
         event_id=event_id,

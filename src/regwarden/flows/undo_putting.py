@@ -1,4 +1,7 @@
-"""Putting manifests and tags back into one repository: noted before, verified by reading the bytes, noted after."""
+"""Putting manifests and tags back into one repository: noted before, verified by reading the bytes, noted after.
+
+Proving blobs and putting manifests may take hours, so each tag is asked for once more before it is put.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +61,15 @@ class PuttingBack:
     """The writing part of an undo in one repository; counts, failures and complete positions are for the report."""
 
     def __init__(
-        self, services: Services, registry: WritableRegistry, plan_id: int, bytes_of: Mapping[str, tuple[str, bytes]]
+        self,
+        services: Services,
+        registry: WritableRegistry,
+        plan_id: int,
+        bytes_of: Mapping[str, tuple[str, bytes]],
+        *,
+        placeholders: frozenset[str] = frozenset(),
     ) -> None:
+        """``bytes_of`` are media type and bytes by digest; what points to ``placeholders`` points to nothing."""
         self.complete: set[int] = set()
         self.failures: list[Failure] = []
         self.manifest_count = 0
@@ -69,6 +79,7 @@ class PuttingBack:
         self._registry = registry
         self._plan_id = plan_id
         self._bytes_of = bytes_of
+        self._placeholders = placeholders
         self._open: dict[int, _Open] = {}
         self._waiting_for: defaultdict[_Key, list[int]] = defaultdict(list)
 
@@ -170,6 +181,8 @@ class PuttingBack:
         media_type, payload = self._bytes_of[one.digest]
         reference = one.tag or one.digest
         name = f"{one.repository}:{one.tag}" if one.tag else f"{one.repository}@{one.digest}"
+        if one.tag:
+            await self._check_still_free(one, name)
         unclear: RegistryError | None = None
         try:
             await self._registry.putting.put_manifest(one.repository, reference, media_type, payload)
@@ -186,6 +199,18 @@ class PuttingBack:
                 f"the registry has other bytes under {name} than those that were put there",
                 hint="Somebody else pushed to it in the same moment, or a proxy changes manifests.",
                 code="restored-differs",
+            )
+
+    async def _check_still_free(self, one: Restore, name: str) -> None:
+        """What somebody pushed under the tag since it was looked at must not be overwritten."""
+        found = await self._registry.reading.head_manifest(one.repository, one.tag)
+        now = "" if found is None else str(found.digest or "something else")
+        if now and now != one.digest and now not in self._placeholders:
+            raise RegistryError(
+                f"the tag {name} was pushed by somebody else meanwhile and points to {now}: it is left alone",
+                hint="What it was can be pulled by its digest.",
+                code="tag-moved",
+                status=409,
             )
 
     async def _note_failed(self, positions: Iterable[int]) -> None:

@@ -147,7 +147,7 @@ class _Run:
             self.parts.append(build_undo(taken, kept, {}, Findings(unwritable={place: error.message})))
             return
         self.parts.append(undo)
-        putting = PuttingBack(self._services, registry, self._plan_id, bytes_of)
+        putting = PuttingBack(self._services, registry, self._plan_id, bytes_of, placeholders=placeholders)
         self.putting.append(putting)
         limit = self._options.max_failures - len(self.failures)
         await putting.run(undo, self._steps_of(undo), self.removed.whole, max_failures=limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from regwarden.core.oci.digests import Digest
 from regwarden.core.plan import StepKind
@@ -18,6 +19,8 @@ from regwarden.store.plan_records import StepState, StoredStep
 from regwarden.store.plans import load_steps
 from regwarden.store.races import list_indexes_of
 
+_MOST_SILENCES: Final = 3
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -32,6 +35,7 @@ async def verify_repository(site: Site) -> Verified:
     """Ask for every child of the kept indexes that share one with what the plan removed here: one HEAD each.
 
     A child that we removed ourselves is put back. An index that lacked a child before lacks it now: it is told, too.
+    A registry that does not answer is not asked on and on; how many indexes were not walked to the end is told.
     """
     plan_id, place = site.plan_id, (site.registry, site.repository)
     read = site.services.database.read
@@ -44,11 +48,16 @@ async def verify_repository(site: Site) -> Verified:
     indexes = await read(lambda connection: list_indexes_of(connection, *place, kept | removed.keys()))
     restored_count = 0
     broken: list[str] = []
+    silences: list[str] = []
     seen: dict[str, bool] = {}
+    walked_count = 0
     for index, children in indexes.items():
+        silence_count = len(silences)
         for child in children:
+            if len(silences) >= _MOST_SILENCES:
+                break
             if child not in seen:
-                seen[child] = await _is_there(site, child, broken)
+                seen[child] = await _is_there(site, child, silences)
             if seen[child]:
                 continue
             words = f"{site.repository}: the index {index} lacks {child}"
@@ -57,7 +66,12 @@ async def verify_repository(site: Site) -> Verified:
                 restored_count += 1
             else:
                 broken.append(words)
-    return Verified(len(indexes), restored_count, tuple(broken))
+        else:
+            walked_count += len(silences) == silence_count
+    if walked_count < len(indexes):
+        left_count = len(indexes) - walked_count
+        silences.append(f"{site.repository}: of the indexes that stay {left_count} could not be walked to the end")
+    return Verified(walked_count, restored_count, (*broken, *silences))
 
 
 async def _is_there(site: Site, digest: str, problems: list[str]) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, SmallInteger, Table, Text, literal_column
@@ -145,12 +146,12 @@ def _last_of_each(rows: Sequence[Row], keys: tuple[str, ...]) -> Sequence[Row]:
 
 
 def _as_tuples(rows: Sequence[Row], columns: tuple[str, ...]) -> list[tuple[object, ...]]:
-    width = len(columns)
-    if any(len(row) != width for row in rows):
+    if set(map(len, rows)) != {len(columns)}:
         message = "rows written together must have the same columns"
         raise ValueError(message)
     try:
-        return [tuple([row[column] for column in columns]) for row in rows]
+        # Several times faster than asking for one column after the other, but of a single one it makes no tuple.
+        return list(map(itemgetter(*columns), rows)) if len(columns) > 1 else [(row[columns[0]],) for row in rows]
     except KeyError as error:
         message = f"rows written together must have the same columns: {error} is missing"
         raise ValueError(message) from error

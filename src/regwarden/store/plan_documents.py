@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
 
@@ -63,6 +63,7 @@ class _PlanDocument:
     fingerprint: str
     acts_first_at: datetime | None
     budgets: tuple[BudgetResult, ...] = ()
+    stay_counts: Mapping[str, int] = field(default_factory=dict)
 
 
 _VERDICTS: Final = msgspec.json.Decoder(tuple[Verdict, ...])
@@ -86,6 +87,7 @@ def pack_plan_document(plan: Plan) -> bytes:
         fingerprint=plan.fingerprint,
         acts_first_at=plan.acts_first_at,
         budgets=plan.budgets,
+        stay_counts=plan.stay_counts,
     )
     return pack_json(document)
 
@@ -117,6 +119,7 @@ def unpack_plan_document(
         fingerprint=document.fingerprint,
         acts_first_at=document.acts_first_at,
         budgets=document.budgets,
+        stay_counts=document.stay_counts,
     )
 
 

@@ -98,6 +98,19 @@ class StoredPlan:
         """Those that are about this very plan."""
         return tuple(one for one in self.approvals if one.fingerprint == self.plan.fingerprint)
 
+    @property
+    def missing_approval_count(self) -> int:
+        """How many more people must agree to exactly this plan.
+
+        Where several must, only those count of whom a directory says who they are: anybody can be several users of one
+        machine.
+        """
+        needed = self.plan.demands.approval_count
+        counted = self.valid_approvals
+        if needed > 1:
+            counted = tuple(one for one in counted if one.kind is ApprovalKind.SIGNED_IN)
+        return max(needed - len({one.principal for one in counted}), 0)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredStep:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from sqlalchemy import select
@@ -14,7 +14,7 @@ from regwarden.core.oci.digests import Digest
 from regwarden.core.plan import PlanSizes
 from regwarden.errors import NotFound
 from regwarden.store.analytics import has_unreadable_tags
-from regwarden.store.arrays import Edges, Flags, Integers, Lookup, total
+from regwarden.store.arrays import Edges, Flags, Lookup, total
 from regwarden.store.bulk import bulk_ids
 from regwarden.store.columns import read_integers
 from regwarden.store.graph_arrays import Graph, find_pairs, load_graph, pair_key
@@ -23,7 +23,6 @@ from regwarden.store.reach import mark_blobs, mark_manifests
 from regwarden.store.schema import blobs, manifests, registries, repositories
 
 _LARGE_PART: Final = 0.25
-_ROWS: Final = 10_000
 
 RepositoryDigest = tuple[str, str]
 
@@ -119,8 +118,9 @@ def _load_ids(connection: Connection, graph: Graph, wanted: set[bytes]) -> dict[
     """The ids of manifests by digest. Of a large part it is faster to read all than to look each up."""
     if len(wanted) < len(graph.manifest_ids) * _LARGE_PART:
         return bulk_ids(connection, manifests, "digest", wanted)
-    statement = select(manifests.c.digest, manifests.c.id).execution_options(yield_per=_ROWS)
-    return {digest: manifest_id for digest, manifest_id in connection.execute(statement) if digest in wanted}
+    # Straight from the driver, row by row: several times faster than SQLAlchemy's rows.
+    rows: Any = connection.execute(select(manifests.c.digest, manifests.c.id)).cursor
+    return {digest: manifest_id for digest, manifest_id in rows if digest in wanted}
 
 
 def _find_pairs(connection: Connection, registry_id: int, graph: Graph, deleted: Collection[RepositoryDigest]) -> Flags:
@@ -133,17 +133,13 @@ def _find_pairs(connection: Connection, registry_id: int, graph: Graph, deleted:
         .order_by(repositories.c.name),
     )
     places = {name: place for place, (name,) in enumerate(names)}
-    stored = {digest: Digest.stored_form(digest) for _, digest in deleted}
-    ids = _load_ids(connection, graph, set(stored.values()))
-    wanted = [
-        (places[name], ids[stored[digest]]) for name, digest in deleted if name in places and stored[digest] in ids
-    ]
-    if not wanted:
-        return removed
-    pairs: Integers = np.array(wanted, dtype=np.int64)
-    found = Lookup(graph.manifest_ids).find(pairs[:, 1])
-    known = found >= 0
-    keys = pair_key(pairs[known, 0].astype(np.int32), found[known])
+    stored = [Digest.stored_form(digest) for _, digest in deleted]
+    ids = _load_ids(connection, graph, set(stored))
+    repository = np.fromiter((places.get(name, -1) for name, _ in deleted), dtype=np.int32)
+    manifest_ids = np.fromiter((ids.get(digest, -1) for digest in stored), dtype=np.int64)
+    exists = (repository >= 0) & (manifest_ids >= 0)
+    repository, manifest = repository[exists], Lookup(graph.manifest_ids).find(manifest_ids[exists])
+    keys = pair_key(repository[manifest >= 0], manifest[manifest >= 0])
     at = find_pairs(graph.pair_keys(), keys)
     removed[at[at >= 0]] = True
     return removed

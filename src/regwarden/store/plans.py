@@ -15,12 +15,14 @@ import msgspec
 from sqlalchemy import Table, func, insert, select, update
 from sqlalchemy.engine import Connection
 
+from regwarden.core.graph import MAX_SUM_BYTES
 from regwarden.core.oci.digests import Digest
 from regwarden.core.plan import Plan, Step, StepKind
 from regwarden.core.verdicts import Outcome, RepositoryVerdicts
 from regwarden.errors import Conflict, NotFound
 from regwarden.store.bulk import bulk_insert, bulk_upsert
 from regwarden.store.cleanup_schema import approvals, plan_repositories, plan_steps, plans
+from regwarden.store.collector import collector_paused
 from regwarden.store.plan_documents import (
     describe_origin,
     pack_json,
@@ -45,6 +47,8 @@ from regwarden.store.times import from_micros, to_micros
 _REPOSITORY_CHUNK: Final = 100
 _STEP_CHUNK: Final = 1_000
 _TAGS: Final = msgspec.json.Decoder(tuple[str, ...])
+_TAGS_ENCODER: Final = msgspec.json.Encoder()
+_PENDING: Final = str(StepState.PENDING)
 _PAGE: Final = 5_000
 
 
@@ -57,6 +61,7 @@ class PackedPlan:
     steps: Sequence[Mapping[str, object]]
 
 
+@collector_paused()
 def pack_plan(plan: Plan) -> PackedPlan:
     """The rows of a new plan."""
     step_counts = Counter((step.registry, step.repository) for step in plan.steps)
@@ -77,7 +82,7 @@ def pack_plan(plan: Plan) -> PackedPlan:
         "repository_count": len(step_counts),
         "tag_count": sum(len(step.tags) for step in plan.steps),
         "manifest_count": sum(step.kind is StepKind.DELETE for step in plan.steps),
-        "reclaimable_bytes": sum(one.reclaimable_bytes for one in plan.sizes.values()),
+        "reclaimable_bytes": min(sum(one.reclaimable_bytes for one in plan.sizes.values()), MAX_SUM_BYTES),
     }
     rows = [_repository_row(one, step_counts) for one in (*plan.verdicts, *absent)]
     return PackedPlan(head, rows, [_step_row(step) for step in plan.steps])
@@ -308,10 +313,10 @@ def _step_row(step: Step) -> dict[str, object]:
         "registry": step.registry,
         "repository": step.repository,
         "digest": Digest.stored_form(step.digest),
-        "tags": msgspec.json.encode(step.tags).decode(),
+        "tags": _TAGS_ENCODER.encode(step.tags).decode(),
         "with_placeholder": int(step.with_placeholder),
         "size_bytes": step.size_bytes,
-        "state": str(StepState.PENDING),
+        "state": _PENDING,
     }
 
 

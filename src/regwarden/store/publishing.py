@@ -103,7 +103,7 @@ async def publish(database: Database, reading: RepositoryReading, now: Callable[
         steps = [*_steps(survey, reading), _Step(1, finish)]
         is_finished = False
         for unit in _units(steps):
-            for outcome in await database.write(partial(_run, unit=unit)):
+            for outcome in await database.write(partial(_run, repository_id=repository_id, unit=unit)):
                 if isinstance(outcome, TagChanges):
                     _add(total, outcome)
                 is_finished = outcome is True
@@ -134,7 +134,15 @@ def _units(steps: Iterable[_Step]) -> Iterator[list[_Step]]:
         yield unit
 
 
-def _run(connection: Connection, *, unit: Sequence[_Step]) -> list[Any]:
+def _run(connection: Connection, *, repository_id: int, unit: Sequence[_Step]) -> list[Any]:
+    """Do a unit of work with the repository to itself.
+
+    What events and our own deletions change waits for it, or is seen by it: on PostgreSQL they lock the same row,
+    and would otherwise be overwritten with what was known before them.
+    """
+    connection.execute(
+        select(repositories.c.id).where(repositories.c.id == repository_id).with_for_update(key_share=True)
+    )
     return [step.work(connection) for step in unit]
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import and_, func, or_, select
 from sqlalchemy.engine import Connection
 
 from regwarden.core.oci.digests import Digest
+from regwarden.core.plan import Step
 from regwarden.store.chunks import chunked
 from regwarden.store.cleanup_schema import journal
 from regwarden.store.event_schema import deliveries, events
@@ -30,6 +31,7 @@ from regwarden.store.schema import (
 )
 from regwarden.store.times import from_micros, to_micros
 
+_PULL: Final = "pull"
 _MISSING: Final = ("dangling-tag", "missing-child")
 _COLUMNS: Final = (
     events.c.id,
@@ -67,20 +69,33 @@ def last_delivery_at(connection: Connection, registry: str) -> datetime | None:
     return from_micros(connection.scalar(mine.order_by(deliveries.c.id.desc()).limit(1)))
 
 
-def load_touches(
-    connection: Connection, registry: str, repository: str, *, after_id: int, since: datetime | None = None
-) -> tuple[Touch, ...]:
+def load_touches(connection: Connection, registry: str, repository: str, *, after_id: int) -> tuple[Touch, ...]:
     """The events about a repository (or renamings of it) that we did not cause, in the order they were applied.
 
-    Only those with a greater id than ``after_id``, and at or after ``since``.
+    Only those with a greater id than ``after_id``, and no pulls: there may be millions of them.
     """
     here = or_(events.c.repository == repository, events.c.other_repository == repository)
-    statement = select(*_COLUMNS).where(events.c.registry_id == _id_of(registry), here, events.c.id > after_id)
-    if since is not None:
-        statement = statement.where(events.c.at >= to_micros(since))
+    statement = select(*_COLUMNS).where(
+        events.c.registry_id == _id_of(registry), here, events.c.id > after_id, events.c.action != _PULL
+    )
     own = f"({find_installation_id(connection)})"
     rows = connection.execute(statement.order_by(events.c.id))
     return tuple(_touch(row) for row in rows if not _is_own(row.user_agent, own))
+
+
+def is_pulled(connection: Connection, step: Step, *, after_id: int, digests: Collection[str]) -> bool:
+    """Whether others pulled one of ``digests`` or of the step's tags where it is, by events after ``after_id``."""
+    own = f"({find_installation_id(connection)})"
+    here = select(events.c.user_agent).where(
+        events.c.registry_id == _id_of(step.registry),
+        events.c.repository == step.repository,
+        events.c.id > after_id,
+        events.c.action == _PULL,
+    )
+    about = [events.c.digest.in_(chunk) for chunk in chunked(sorted(map(Digest.stored_form, digests)))]
+    about += [events.c.tag.in_(chunk) for chunk in chunked(sorted(step.tags))]
+    rows = (row for one in about for row in connection.execute(here.where(one)))
+    return any(not _is_own(row.user_agent, own) for row in rows)
 
 
 class Signs(NamedTuple):

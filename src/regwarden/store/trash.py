@@ -91,16 +91,6 @@ def load(connection: Connection, plan_id: int, *, positions: Collection[int] | N
     )
 
 
-def has_step(connection: Connection, plan_id: int, position: int, digest: str) -> bool:
-    """Whether the manifest ``digest`` is kept for a step."""
-    statement = select(trash_entries.c.digest).where(
-        trash_entries.c.plan_id == plan_id,
-        trash_entries.c.position == position,
-        trash_entries.c.digest == Digest.parse(digest).to_bytes(),
-    )
-    return connection.execute(statement).first() is not None
-
-
 def load_digests(connection: Connection, plan_id: int, positions: Collection[int]) -> set[str]:
     """The digests of everything that is kept for some steps of a plan."""
     found: set[str] = set()

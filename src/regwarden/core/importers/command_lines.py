@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
@@ -10,6 +11,7 @@ from regwarden.errors import InputError
 
 _ENDS: Final = frozenset({"&&", "||", ";", "|", "&"})
 _MAX_DEPTH: Final = 4
+_MOST_NAME_WORDS: Final = 4
 
 
 def split_words(text: str, *, name: str) -> list[str]:
@@ -32,7 +34,7 @@ def find_commands(words: Sequence[str], is_start: Callable[[Sequence[str]], int]
 def _find(words: list[str], is_start: Callable[[Sequence[str]], int], name: str, depth: int) -> Iterator[list[str]]:
     position = 0
     while position < len(words):
-        length = is_start(words[position:])
+        length = is_start(words[position : position + _MOST_NAME_WORDS])
         if not length:
             if " " in words[position] and depth < _MAX_DEPTH:
                 inner = words[position].partition("=")[2] if "=" in words[position].split()[0] else words[position]
@@ -40,7 +42,7 @@ def _find(words: list[str], is_start: Callable[[Sequence[str]], int], name: str,
             position += 1
             continue
         end = position + length
-        while end < len(words) and words[end] not in _ENDS and not is_start(words[end:]):
+        while end < len(words) and words[end] not in _ENDS and not is_start(words[end : end + _MOST_NAME_WORDS]):
             end += 1
         yield words[position + length : end]
         position = end
@@ -54,9 +56,9 @@ def parse_flags(
     Raises ``InputError`` for a flag that is not known: it might decide what goes.
     """
     found: dict[str, list[str]] = {}
-    rest = list(words)
+    rest = deque(words)
     while rest:
-        word = rest.pop(0)
+        word = rest.popleft()
         flag, equals, value = word.lstrip("-").partition("=")
         if not word.startswith("-") or flag not in (values.keys() | truths.keys()):
             known = ", ".join(sorted(values.keys() | truths.keys()))
@@ -69,6 +71,6 @@ def parse_flags(
         if not equals:
             if not rest:
                 raise InputError(f"the flag {word} of {program} has no value")
-            value = rest.pop(0)
+            value = rest.popleft()
         found.setdefault(values[flag], []).append(value)
     return found

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import aiohttp
 import stamina
+import stamina.instrumentation
+import structlog
 from aiohttp.resolver import DefaultResolver
 from yarl import URL
 
@@ -29,6 +31,18 @@ _RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 # 500: a tag being moved on Distribution 2.x heals at once, a blob asked for as manifest never does.
 _FEWER_RETRIES: Final = {"timeout": 2, "connect": 3, "500": 3}
 _NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    """Log that a request is tried again, where a log was set up: without one structlog would write to stdout."""
+    if structlog.is_configured():
+        seconds = round(details.wait_for, 2)
+        structlog.get_logger("regwarden.registries").warning(
+            "trying again", cause=str(details.caused_by), attempt=details.retry_num, wait_seconds=seconds
+        )
+
+
+stamina.instrumentation.set_on_retry_hooks([_log_retry])
 
 
 @dataclass(frozen=True, slots=True)
