@@ -356,6 +356,17 @@ def a_tag_that_nobody_told_of_holds(scene: Scene) -> None:
     assert ("app", str(ONE.digest)) not in scene.deleted
 
 
+def a_tag_that_moved_where_nobody_listened_holds(scene: Scene) -> None:
+    """Notifications come in, but they began after the last reading: they do not tell of everything since then."""
+    scene.push(THREE, "stable")
+    scene.world.take_in()
+    scene.wait(timedelta(days=2))
+    plan_id = scene.plan(policy(DEVELOPMENT))
+    scene.push(ONE, "stable", is_told=False)
+    scene.world.apply(plan_id)
+    assert ("app", str(ONE.digest)) not in scene.deleted
+
+
 def what_would_stay_now_stays(scene: Scene) -> None:
     body = f'keep: [{{match: {{tags: {{any: ["glob:*"]}}}}, newest: 1, rank: {{by: [tagged]}}}}]\n{DEVELOPMENT}'
     plan_id = scene.plan(policy(body))

@@ -165,6 +165,7 @@ def test_a_finished_plan_says_how_its_registry_collects_garbage_and_compares_aft
     assert f"plan finish {number} --collected" in finished.stderr
     compared = ask("plan", "finish", number, "--collected")
     assert "not-collected" in compared.stdout
+    assert compared.exit_code == 3
     collect_garbage(registry)
     assert "one: collected" in ask("plan", "finish", number, "--collected").stdout
 

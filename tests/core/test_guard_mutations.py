@@ -270,6 +270,11 @@ CHECKS: dict[str, Case] = {
         apply_steps._remove_placeholder,
     ),
     "strange-tags": Case(lambda: idle(applying._Work, "_hold_strange_tags"), stories.a_tag_that_nobody_told_of_holds),
+    "heard-all": Case(
+        lambda: idle(cleanup, "has_heard_all", result=True),
+        stories.a_tag_that_moved_where_nobody_listened_holds,
+        apply_checks.has_heard_all,
+    ),
     "reconsidering": Case(
         without(applying._Work._carry_out, "step.position not in self._known.allowed"),
         stories.what_would_stay_now_stays,

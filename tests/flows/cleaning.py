@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, update
 
 from regwarden import clock
 from regwarden.core.graph import Confidence
@@ -38,6 +38,7 @@ from regwarden.store.observed import iterate_repositories, load_registry
 from regwarden.store.plan_records import Approval, ApprovalKind, StoredPlan, StoredStep
 from regwarden.store.plans import load_plan, load_steps, save_approval, save_plan
 from regwarden.store.protections import load_holds
+from regwarden.store.schema import registries
 from regwarden.store.times import to_micros
 from regwarden.testing.behaviour import Behaviour
 from regwarden.testing.content import BuiltManifest, Content
@@ -81,12 +82,15 @@ class Cleanup:
     def content(self) -> Content:
         return self.registry.content
 
-    async def crawl(self, **options: Any) -> None:
-        """Read the registry, as it was long ago."""
+    async def crawl(self, *, is_heard: bool = False, **options: Any) -> None:
+        """Read the registry, as it was long ago; ``is_heard``: it sent notifications before that already."""
         present = self.inventory.now
         self.inventory.now = lambda: clock.now() - WHEN_CRAWLED
         assert (await self.inventory.crawl(**options)).state == "complete"
         self.inventory.now = present
+        if is_heard:
+            long_ago = to_micros(clock.now() - 2 * WHEN_CRAWLED)
+            await self.database.write(lambda one: one.execute(update(registries).values(events_since=long_ago)))
         await probe_deletion(self.services, NAME, next(iter(self.content.repositories), "none"))
         self.registry.forget()
         self.delivered = 0

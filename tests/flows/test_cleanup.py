@@ -44,7 +44,7 @@ def two_images() -> Content:
 
 async def test_what_was_selected_goes_with_a_head_for_each_tag_and_one_delete():
     async with cleaning(two_images()) as cleanup:
-        await cleanup.crawl()
+        await cleanup.crawl(is_heard=True)
         report = await cleanup.clean(cleanup.select("app:glob:1*"))
         assert (report.state, report.results, report.stopped, report.problems) == ("applied", {"done": 1}, "", ())
         assert cleanup.tags("app") == {"2.0": str(NEW.digest)} == cleanup.known_tags("app")
@@ -150,7 +150,7 @@ async def test_progress_is_told_and_who_did_it_is_kept():
 
 async def test_requests_are_not_sent_faster_than_asked_for():
     async with cleaning(two_images()) as cleanup:
-        await cleanup.crawl()
+        await cleanup.crawl(is_heard=True)
         plan_id = await cleanup.save(cleanup.plan(cleanup.select("app:glob:1*")), "ann")
         start = asyncio.get_running_loop().time()
         report = await cleanup.apply(plan_id, replace(QUICK, requests_per_second=2))

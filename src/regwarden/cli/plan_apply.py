@@ -120,7 +120,7 @@ def undo(invocation: Invocation, plan_id: int, only: tuple[str, ...]) -> int:
 @click.option("--collect", "runs_command", is_flag=True, help="Run the collect_command of the settings, then compare.")
 @click.option("--collected", "is_collected", is_flag=True, help="The garbage was collected: compare what it freed.")
 @pass_invocation
-def finish(invocation: Invocation, plan_id: int, *, runs_command: bool, is_collected: bool) -> None:
+def finish(invocation: Invocation, plan_id: int, *, runs_command: bool, is_collected: bool) -> int:
     """Make a plan final: it cannot be undone any more, and the registry's garbage may be collected.
 
     Prints how this registry collects its garbage and what that should free. Called again it prints the same.
@@ -128,22 +128,26 @@ def finish(invocation: Invocation, plan_id: int, *, runs_command: bool, is_colle
     Examples:
       regwarden plan finish 7
       regwarden plan finish 7 --collected
+
+    Exit status: 0 done, 3 the collection freed less than expected, or nobody can tell.
     """
     with closing(invocation.inventory()) as inventory:
         finished = inventory.finish_plan(
             plan_id, is_collected=is_collected, runs_command=runs_command, on_warning=invocation.warn
         )
+    status = PARTLY_DONE if any(str(one.conclusion) != "collected" for one in finished.collected) else 0
     if invocation.output != Format.TABLE:
         import msgspec
 
         invocation.printer.record(msgspec.to_builtins(finished))
-        return
+        return status
     for line in _finish_lines(finished):
         click.echo(escape_controls(line))
     if not (finished.endings or finished.collected):
         click.echo("nothing that the plan removed is gone: there is no garbage of it to collect")
     if finished.endings and not finished.collected:
         invocation.printer.talk(f"afterwards: regwarden plan finish {plan_id} --collected")
+    return status
 
 
 def _apply_lines(report: ApplyReport) -> Iterator[str]:

@@ -137,6 +137,19 @@ async def check_live(run: Run, places: Sequence[tuple[str, str]]) -> bool:
     return is_live
 
 
+async def has_heard_all(run: Run, registries: Sequence[str]) -> bool:
+    """Whether notifications came in since before the last whole reading of each registry began.
+
+    Otherwise what happened between the two is known to nobody, however many come in now.
+    """
+    for name in registries:
+        observed = await _load(run, name)
+        begun_at = observed.whole_crawls[-1][0] if observed.whole_crawls else None
+        if begun_at is None or observed.events_since is None or observed.events_since > begun_at:
+            return False
+    return True
+
+
 async def was_ever_told(run: Run, registry: str) -> bool:
     """Whether a registry ever sent a notification: from one that never did nothing is to be expected."""
     return (await _load(run, registry)).delivered_at is not None

@@ -25,6 +25,7 @@ from regwarden.flows.apply_checks import (
     check_live,
     check_plan,
     check_proof,
+    has_heard_all,
     hears,
     was_ever_told,
 )
@@ -84,7 +85,7 @@ async def apply_plan(  # noqa: PLR0913 -- each says something else: what, who, h
             is_live = await check_live(run, places)
         else:
             is_live = await hears(run, registries)
-        run.is_told = is_live
+        run.is_told = is_live and await has_heard_all(run, registries)
         if stored.state is PlanState.OPEN:
             await check_proof(run, places)
         return await _carry_out(run, places, _Outset(principal, requests_before, not is_live, halt))
