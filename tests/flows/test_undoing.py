@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from regwarden.core.plan import StepKind
 from regwarden.core.undo import LossCode
@@ -15,6 +15,7 @@ from regwarden.errors import Conflict, NotFound
 from regwarden.flows.services import Services
 from regwarden.flows.undoing import UndoOptions, UndoReport, undo_plan
 from regwarden.store.audit import AuditFilter, list_audit
+from regwarden.store.cleanup_schema import plan_steps
 from regwarden.store.journal import EntryKind, Result, load_journal
 from regwarden.store.plan_records import PlanState, StepState
 from regwarden.store.plans import change_state, load_plan, save_plan
@@ -196,6 +197,19 @@ async def test_single_steps_come_back_and_the_plan_stays_applied(content, servic
     assert content.repository(APP).tags == {"other": OTHER.digest, "signed": SIGNATURE.digest}
     assert (await undone(services, plan_id, f"{APP}@{MULTI.digest}")).manifest_count == 3
     assert set(content.repository(APP).tags) == {"1.0", "latest", "other", "signed"}
+
+
+@pytest.mark.parametrize(("words", "state"), [(("3",), "applying"), ((), "undone")])
+async def test_a_plan_that_was_interrupted_can_go_on_after_single_steps_came_back(services, words, state):
+    plan_id = await removed(services)
+
+    def interrupt(connection):
+        others = (plan_steps.c.plan_id == plan_id, plan_steps.c.position != 3)
+        connection.execute(update(plan_steps).where(*others).values(state=str(StepState.PENDING)))
+        change_state(connection, plan_id, [PlanState.APPLIED], PlanState.APPLYING)
+
+    await services.database.write(interrupt)
+    assert (await undone(services, plan_id, *words)).state == state
 
 
 async def test_one_tag_comes_back_without_its_siblings_and_the_rest_later(content, services):

@@ -112,6 +112,11 @@ class _Run:
         self._on_progress = on_progress
 
     @property
+    def is_whole(self) -> bool:
+        """Whether everything is to come back."""
+        return self._options.choice.is_everything
+
+    @property
     def failures(self) -> tuple[Failure, ...]:
         """What the registries did not do so far."""
         return tuple(failure for one in self.putting for failure in one.failures)
@@ -228,7 +233,10 @@ async def _end(services: Services, plan_id: int, principal: str, run: _Run) -> P
     def end(connection: Connection) -> PlanState:
         stored = load_plan(connection, plan_id)
         left = [state for state in _TAKING if state is not StepState.RESTORED and stored.step_counts.get(state)]
-        if not left and stored.state is not PlanState.UNDONE and stored.step_counts.get(StepState.RESTORED):
+        # Who wants single steps back means the others to go on.
+        goes_on = bool(stored.step_counts.get(StepState.PENDING)) and not run.is_whole
+        is_new = stored.state is not PlanState.UNDONE and stored.step_counts.get(StepState.RESTORED)
+        if is_new and not (left or goes_on):
             change_state(connection, plan_id, _UNDOABLE, PlanState.UNDONE)
         audit.record(
             connection, at=at, principal=principal, action="plan-undo", plan_id=plan_id, subject="", detail=detail
