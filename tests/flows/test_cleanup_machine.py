@@ -409,7 +409,7 @@ def test_a_story_of_a_deletion_that_breaks_off_and_is_undone():
     story = Story()
     story.begin(untags=False, lists_referrers=True)
     story.plan(made_from=selecting("app:v1"), waived=frozenset(), agrees=True, later="25h")
-    story.apply_and_die(number=7, lifeline=Lifeline(dies_at=10, after=True), is_prompt=True)
+    story.apply_and_die(number=7, lifeline=Lifeline(dies_at=13, after=True), is_prompt=True)
     oracle = story.world.oracle
     first_count = oracle.counts["deleted"]
     assert (oracle.counts["died"], bool(first_count)) == (1, True)
