@@ -33,8 +33,15 @@ def test_every_table_is_known_with_its_place_and_whether_it_repeats() -> None:
         "[events]",
         "[pulls]",
         "[cleanup]",
+        "[auth]",
+        "[ldap]",
+        "[allow]",
         "[[pull_rule]]",
+        "[[oidc]]",
+        "[[role]]",
         "[compat.regstat]",
+        "[compat.imagelist]",
+        "[compat.gitlab_registry_usage_rest]",
         "[[registry]]",
     ]
 

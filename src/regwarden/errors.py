@@ -53,6 +53,42 @@ class Conflict(RegwardenError):
     http_status = 409
 
 
+class Unauthorized(RegwardenError):
+    """Nobody has shown who they are, or what they showed is not valid; says nothing about why to those outside."""
+
+    code = "unauthorized"
+    exit_status = 1
+    http_status = 401
+
+
+class Forbidden(RegwardenError):
+    """It is known who asks, and they may not do this."""
+
+    code = "forbidden"
+    exit_status = 1
+    http_status = 403
+
+
+class TooManyAttempts(RegwardenError):
+    """Too many failed sign-ins, or too many requests; ``retry_after_seconds`` is when to come again."""
+
+    code = "too-many-attempts"
+    exit_status = 1
+    http_status = 429
+
+    def __init__(self, message: str, *, retry_after_seconds: int, hint: str = "", code: str | None = None) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ProviderError(RegwardenError):
+    """A directory or an identity provider cannot be asked: nobody can sign in with it for now."""
+
+    code = "provider"
+    exit_status = 1
+    http_status = 503
+
+
 class StoreError(RegwardenError):
     """The database cannot be opened, is of another version, or failed."""
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, Unpack, cast
 
+from regwarden.core.access import EVERYTHING, Reach
 from regwarden.errors import Conflict, InputError, NotFound, StoreError
 from regwarden.library_cleanup import CleanupQuestions
 from regwarden.library_events import EventQuestions
@@ -64,7 +65,23 @@ class Inventory(CleanupQuestions, PolicyQuestions, PullQuestions, EventQuestions
         self._environ = os.environ if environ is None else environ
         self._url = loaded.settings.database or default_database()
         self._opened: Database | None = None
+        self._is_shared = False
+        self._reach = EVERYTHING
         self._past = PastAnswers(loaded.settings)
+
+    @classmethod
+    def beside(
+        cls, database: Database, loaded: LoadedSettings, environ: Mapping[str, str], *, reach: Reach = EVERYTHING
+    ) -> Self:
+        """The inventory in a database that is open already, and stays open; its lists show only what is in ``reach``.
+
+        For the service, which answers for many people: make one for each question, in the thread that asks.
+        """
+        inventory = cls(loaded, environ=environ)
+        inventory._opened = database
+        inventory._is_shared = True
+        inventory._reach = reach
+        return inventory
 
     def __enter__(self) -> Self:
         return self
@@ -75,7 +92,7 @@ class Inventory(CleanupQuestions, PolicyQuestions, PullQuestions, EventQuestions
     def close(self) -> None:
         """Close the database. More calls do nothing."""
         self._past.close()
-        if self._opened is not None:
+        if self._opened is not None and not self._is_shared:
             self._opened.close()
             self._opened = None
 

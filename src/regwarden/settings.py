@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from regwarden.errors import InputError
+from regwarden.settings_access import AllowSettings, AuthSettings, LdapSettings, OidcSettings, RoleRule
 from regwarden.settings_sections import (
     CleanupSettings,
     CompatSettings,
@@ -197,7 +198,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     events: EventSettings = EventSettings()
     pulls: PullSettings = PullSettings()
     cleanup: CleanupSettings = CleanupSettings()
+    auth: AuthSettings = AuthSettings()
+    ldap: LdapSettings = LdapSettings()
+    allow: AllowSettings = AllowSettings()
     pull_rule: tuple[PullRule, ...] = ()
+    oidc: tuple[OidcSettings, ...] = ()
+    role: tuple[RoleRule, ...] = ()
     compat: CompatSettings = CompatSettings()
     registry: tuple[RegistrySettings, ...] = ()
 

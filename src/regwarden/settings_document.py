@@ -29,6 +29,8 @@ _HEADER: Final = """\
 # What is said above a table in the default file.
 _REMARKS: Final = {
     "pull_rule": ("Repeat this block for every rule; Regwarden's own rules come after them.",),
+    "oidc": ("Repeat this block for every identity provider.",),
+    "role": ("Repeat this block for every rule; who signs in and matches none may do nothing.",),
     "registry": ("Repeat this block for every registry. Passwords are never written here: name a file or a variable.",),
 }
 

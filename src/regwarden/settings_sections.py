@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from regwarden.errors import InputError
+from regwarden.settings_access import GitlabRegistryUsageRestSettings, ImagelistSettings
 
 CLASSES = ("workload", "ci", "human", "scanner", "replicator", "crawler", "other")
 MAX_PORT: Final = 65535
@@ -27,10 +28,11 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         tuple[str, ...],
         Meta(description="Addresses to listen on: HOST:PORT, or unix:/path/to/socket. --listen overrules it."),
     ] = ("127.0.0.1:8350",)
+    api_enabled: Annotated[bool, Meta(description="Serve /api/v1 and /auth, to those who show a token.")] = True
     public_url: Annotated[
         str,
         Meta(
-            description="How registries reach this service; used where configuration for them is printed.",
+            description="How others reach this service: printed for registries, and where people sign in.",
             extra={"example": "https://regwarden.example.com"},
         ),
     ] = ""
@@ -118,6 +120,8 @@ class CompatSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Interfaces of the predecessors."""
 
     regstat: RegstatSettings = RegstatSettings()
+    imagelist: ImagelistSettings = ImagelistSettings()
+    gitlab_registry_usage_rest: GitlabRegistryUsageRestSettings = GitlabRegistryUsageRestSettings()
 
 
 @dataclass(frozen=True, slots=True)

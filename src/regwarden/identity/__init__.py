@@ -1,0 +1,1 @@
+"""How do people and programs show who they are: directory, identity providers, signed tokens?"""

@@ -1,0 +1,1 @@
+"""The predecessors' HTTP interfaces, as their clients know them."""
