@@ -89,6 +89,14 @@ class ProviderError(RegwardenError):
     http_status = 503
 
 
+class NotReady(RegwardenError):
+    """What would answer is still being loaded: the same question can be answered in a moment."""
+
+    code = "not-ready"
+    exit_status = 1
+    http_status = 503
+
+
 class StoreError(RegwardenError):
     """The database cannot be opened, is of another version, or failed."""
 

@@ -18,7 +18,6 @@ from regwarden.store.cleanup_schema import plans
 from regwarden.store.database import Access, open_database
 from regwarden.store.schema import blobs, installation
 
-
 TABLES = (plans, tokens, allow_entries)  # their modules add to the schema by being imported
 
 

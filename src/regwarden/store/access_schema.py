@@ -5,7 +5,17 @@ The conventions of ``schema`` apply. No secret of somebody else's is kept, only 
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, LargeBinary, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from regwarden.store.schema import Key, Name, Time, metadata
 
@@ -41,14 +51,15 @@ principals = Table(
     "principals",
     metadata,
     Column("id", Key, primary_key=True, autoincrement=True),
-    Column("subject", Name, nullable=False, unique=True, comment="ldap:<entry's id>, oidc:<issuer>:<subject>"),
-    Column("kind", Text, nullable=False, comment="directory, oidc or workload"),
+    Column("subject", Name, nullable=False, comment="ldap:<entry's id>, oidc:<issuer>:<subject>"),
+    Column("kind", Name, nullable=False, comment="directory, oidc or workload"),
     Column("name", Text, nullable=False, comment="as the directory or the issuer spells it"),
     Column("display_name", Text, nullable=False, server_default=""),
     Column("first_seen_at", Time, nullable=False),
     Column("last_seen_at", Time, nullable=False, comment="when they last signed in or refreshed"),
     Column("not_before", Time, comment="access tokens issued earlier are refused"),
-    comment="People and workloads that signed in.",
+    UniqueConstraint("subject", "kind"),
+    comment="People and workloads that signed in. A job may have the subject of a person, and is one of its own.",
 )
 
 sessions = Table(

@@ -83,6 +83,7 @@ approvals = Table(
     Column("kind", Text, nullable=False, comment="os-user: as the machine says; signed-in: as a directory says"),
     Column("at", Time, nullable=False),
     Column("fingerprint", Name, nullable=False, comment="what was agreed to"),
+    Column("name", Text, nullable=False, server_default="", comment="of the principal, for people; empty: the same"),
     PrimaryKeyConstraint("plan_id", "kind", "principal"),
 )
 

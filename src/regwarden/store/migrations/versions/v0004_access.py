@@ -18,6 +18,7 @@ _NAME: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
 def upgrade() -> None:
     """Create the tables, those that others point to first."""
+    _name_approvals()
     _create_allow_entries()
     _create_changes()
     _create_decisions()
@@ -27,6 +28,13 @@ def upgrade() -> None:
     _create_tokens()
     _create_sessions()
     _create_spent_refreshes()
+
+
+def _name_approvals() -> None:
+    column = sa.Column(
+        "name", sa.Text(), server_default="", nullable=False, comment="of the principal, for people; empty: the same"
+    )
+    op.add_column("approvals", column)
 
 
 def _create_allow_entries() -> None:
@@ -112,15 +120,15 @@ def _create_principals() -> None:
         "principals",
         sa.Column("id", _KEY, autoincrement=True, nullable=False),
         sa.Column("subject", _NAME, nullable=False, comment="ldap:<entry's id>, oidc:<issuer>:<subject>"),
-        sa.Column("kind", sa.Text(), nullable=False, comment="directory, oidc or workload"),
+        sa.Column("kind", _NAME, nullable=False, comment="directory, oidc or workload"),
         sa.Column("name", sa.Text(), nullable=False, comment="as the directory or the issuer spells it"),
         sa.Column("display_name", sa.Text(), server_default="", nullable=False),
         sa.Column("first_seen_at", sa.BigInteger(), nullable=False),
         sa.Column("last_seen_at", sa.BigInteger(), nullable=False, comment="when they last signed in or refreshed"),
         sa.Column("not_before", sa.BigInteger(), nullable=True, comment="access tokens issued earlier are refused"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_principals")),
-        sa.UniqueConstraint("subject", name=op.f("uq_principals_subject")),
-        comment="People and workloads that signed in.",
+        sa.UniqueConstraint("subject", "kind", name=op.f("uq_principals_subject_kind")),
+        comment="People and workloads that signed in. A job may have the subject of a person, and is one of its own.",
     )
 
 
