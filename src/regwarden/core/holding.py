@@ -1,17 +1,41 @@
-"""What do people hold by hand in one repository: all of it, or which tags and digests?"""
+"""What do people hold by hand, and what is allowed to run, in one repository: all of it, or which tags and digests?"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from typing import Final
 
 from regwarden.core.globs import GLOB_CHARACTERS
 from regwarden.core.observed import Hold
 from regwarden.core.patterns import Pattern, PatternKind, parse_pattern
 from regwarden.core.retention_clocks import tell_moment
 from regwarden.errors import InputError
+
+_PLAIN_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._/-]*")
+
+
+class GroupedHolds(tuple[Hold, ...]):  # noqa: SLOT001 -- a tuple cannot have slots beside its own
+    """Holds that are found by repository: the allow-list has as many as there are manifests."""
+
+    _by_place: dict[tuple[str, str], list[Hold]] | None = None
+    _patterns: tuple[Hold, ...] = ()
+
+    def of(self, registry: str, repository: str) -> Iterable[Hold]:
+        """Those that can be about a repository."""
+        if self._by_place is None:
+            places: dict[tuple[str, str], list[Hold]] = {}
+            patterns = []
+            for hold in self:
+                if _PLAIN_NAME.fullmatch(hold.repository):
+                    places.setdefault((hold.registry, hold.repository), []).append(hold)
+                else:
+                    patterns.append(hold)
+            self._patterns, self._by_place = tuple(patterns), places
+        return (*self._patterns, *self._by_place.get((registry, repository), ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +73,8 @@ def holds_on(holds: Iterable[Hold], registry: str, repository: str, now: datetim
 
 def holds_in_force(holds: Iterable[Hold], registry: str, repository: str, now: datetime) -> Iterator[Hold]:
     """The holds that are about a repository at ``now``, by number. A pattern that cannot be read may mean any."""
-    for hold in sorted(holds, key=lambda one: one.id):
+    found = holds.of(registry, repository) if isinstance(holds, GroupedHolds) else holds
+    for hold in sorted(found, key=lambda one: (one.entry_id, one.id)):
         if hold.registry == registry and (hold.until is None or hold.until > now):
             pattern = _pattern_of(hold.repository)
             if hold.repository == repository or pattern is None or pattern.matches(repository):

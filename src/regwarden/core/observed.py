@@ -124,7 +124,8 @@ class ObservedRegistry:
 class Hold:
     """What somebody protects by hand: a repository, one of its tags or digests (empty: all of it) until ``until``.
 
-    ``repository`` is written as a pattern. ``until`` of ``None`` is for ever.
+    ``repository`` is written as a pattern. ``until`` of ``None`` is for ever. With ``entry_id`` it is no protection
+    by hand but what that entry of the allow-list allows.
     """
 
     id: int
@@ -135,6 +136,12 @@ class Hold:
     until: datetime | None = None
     reason: str = ""
     by: str = ""
+    entry_id: int = 0
+
+    @property
+    def label(self) -> str:
+        """What it is called among the reasons of a verdict."""
+        return f"allow entry {self.entry_id}" if self.entry_id else f"hold {self.id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import partial
 from typing import Final, NamedTuple
 
 from regwarden.core.holding import describe_hold, holds_in_force
@@ -86,7 +87,8 @@ def sift(tests: Sequence[Test], roots: list[Root]) -> tuple[list[Root], list[Roo
 class BuiltProtection:
     """A protection as conditions for one repository; ``is_about`` says which roots it may hold.
 
-    A hold is one without a policy; its ``detail`` says who holds, ``until`` when it ends by itself.
+    A hold is one without a policy; its ``detail`` says who holds, ``until`` when it ends by itself. ``find`` finds
+    the roots without looking at all of them: the allow-list may hold every manifest of a repository.
     """
 
     policy: str
@@ -95,10 +97,13 @@ class BuiltProtection:
     is_about: Callable[[Root], bool]
     detail: str = ""
     until: datetime | None = None
+    find: Callable[[Sequence[Root]], Sequence[Root]] | None = None
 
     def select(self, roots: Sequence[Root]) -> Iterator[Root]:
         """What it holds: unless that is certainly not so."""
         is_about = self.is_about
+        if self.find is not None:
+            roots = self.find(roots)
         for found in sift(self.tests, [root for root in roots if is_about(root)]):
             yield from found
 
@@ -134,9 +139,12 @@ def build_holds(
     holds: Sequence[Hold], repository: ObservedRepository, around: Surroundings
 ) -> Iterator[BuiltProtection]:
     """The holds on a repository that are in force."""
+    above = _Above(repository.manifests)
+    places = _Places()
     for hold in holds_in_force(holds, around.registry, around.repository, around.now):
-        held = _leading_to(hold.digest, repository.manifests) if hold.digest else frozenset()
-        yield BuiltProtection("", f"hold {hold.id}", (), _held_by(hold, held), describe_hold(hold), hold.until)
+        held = above.leading_to(hold.digest) if hold.digest else frozenset()
+        find = partial(places.find, hold.tag, held) if hold.tag or hold.digest else None
+        yield BuiltProtection("", hold.label, (), _held_by(hold, held), describe_hold(hold), hold.until, find)
 
 
 def _when_tests(when: When, around: Surroundings) -> Iterator[Test]:
@@ -163,12 +171,50 @@ def _held_by(hold: Hold, held: Collection[str]) -> Callable[[Root], bool]:
     return lambda root: (bool(hold.tag) and root.tag == hold.tag) or (root.digest is not None and root.digest in held)
 
 
-def _leading_to(digest: str, manifests: Mapping[str, ObservedManifest]) -> frozenset[str]:
-    """The digest and all whose removal would take it along: indexes that list it, and what it refers to."""
-    found = {digest}
-    while True:
-        above = {one.digest for one in manifests.values() if not found.isdisjoint(one.children)}
-        above |= {subject for one in found if one in manifests and (subject := manifests[one].subject) is not None}
-        if above <= found:
-            return frozenset(found)
-        found |= above
+class _Above:
+    """What would take a manifest of a repository along if it went; found out once for all holds."""
+
+    def __init__(self, manifests: Mapping[str, ObservedManifest]) -> None:
+        self._manifests = manifests
+        self._indexes: dict[str, list[str]] | None = None
+
+    def leading_to(self, digest: str) -> frozenset[str]:
+        """The digest and all whose removal would take it along: indexes that list it, and what it refers to."""
+        if self._indexes is None:
+            self._indexes = {}
+            for manifest in self._manifests.values():
+                for child in manifest.children:
+                    self._indexes.setdefault(child, []).append(manifest.digest)
+        found, waiting = {digest}, [digest]
+        while waiting:
+            one = waiting.pop()
+            known = self._manifests.get(one)
+            subject = known.subject if known is not None else None
+            for other in (*self._indexes.get(one, ()), *(() if subject is None else (subject,))):
+                if other not in found:
+                    found.add(other)
+                    waiting.append(other)
+        return frozenset(found)
+
+
+class _Places:
+    """The roots of a repository by tag and by digest."""
+
+    def __init__(self) -> None:
+        self._roots: Sequence[Root] = ()
+        self._by_tag: dict[str, list[Root]] = {}
+        self._by_digest: dict[str, list[Root]] = {}
+
+    def find(self, tag: str, digests: Collection[str], roots: Sequence[Root]) -> Sequence[Root]:
+        """Those of ``roots`` that have this tag (empty: none) or one of the digests, in their order."""
+        if self._roots is not roots:
+            self._roots, self._by_tag, self._by_digest = roots, {}, {}
+            for root in roots:
+                if root.tag:
+                    self._by_tag.setdefault(root.tag, []).append(root)
+                if root.digest is not None:
+                    self._by_digest.setdefault(root.digest, []).append(root)
+        found = {root.position: root for root in (self._by_tag.get(tag, ()) if tag else ())}
+        for digest in digests:
+            found.update((root.position, root) for root in self._by_digest.get(digest, ()))
+        return [found[position] for position in sorted(found)]

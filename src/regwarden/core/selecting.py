@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from regwarden.core.demands import SELECTION_LIMITS
-from regwarden.core.holding import Held, describe_hold, holds_on
+from regwarden.core.holding import GroupedHolds, Held, describe_hold, holds_on
 from regwarden.core.observed import Hold, ObservedRegistry, ObservedRepository
 from regwarden.core.patterns import Pattern
 from regwarden.core.plan import GuardCode
@@ -55,7 +55,7 @@ def select(
         fates.look_inside(one)
     fates.raise_if_shared()
     min_age = timedelta() if GuardCode.MIN_AGE in waived else SELECTION_LIMITS.min_age
-    held = list(holds)
+    held = GroupedHolds(holds)
     return tuple(
         _Judge(
             one, fates, selection, holds_on(held, registry.name, one.repository.name, now), now=now, min_age=min_age

@@ -10,10 +10,12 @@ from typing import Final
 
 from aiolimiter import AsyncLimiter
 
+from regwarden.core.observed import Hold
 from regwarden.core.plan import GuardCode
 from regwarden.errors import RegwardenError
 from regwarden.flows.services import Services
 from regwarden.registries.api import Connector
+from regwarden.store.allow_holds import HoldsMark
 from regwarden.store.connections import Connection
 from regwarden.store.plan_records import StoredPlan, StoredStep
 
@@ -60,8 +62,9 @@ class Considered:
     ``waits`` says why nothing can be decided at the moment although it may be soon: something was pushed and must be
     read first; or that the proof cannot read a manifest. ``violations`` are what else it found, in words. ``tags`` is
     what each known tag points to, ``existing`` every known manifest, ``event_id`` and ``holds`` the state of the world
-    that was looked at, at the moment ``looked_at``. ``outlasts_additions``: something new cannot be a reason for
-    something old to stay.
+    that was looked at, at the moment ``looked_at``; ``hold_places`` are the repositories whose holds these are, and
+    ``holds_mark`` stays the same while nothing more is allowed. ``outlasts_additions``: something new cannot be a
+    reason for something old to stay.
     """
 
     allowed: frozenset[int]
@@ -71,7 +74,9 @@ class Considered:
     tags: Mapping[str, str | None] = field(default_factory=dict)
     existing: frozenset[str] = frozenset()
     event_id: int = 0
-    holds: object = ()
+    holds: tuple[Hold, ...] = ()
+    holds_mark: HoldsMark = field(default_factory=HoldsMark)
+    hold_places: frozenset[str] = frozenset()
     looked_at: datetime | None = None
     outlasts_additions: bool = False
 

@@ -28,7 +28,7 @@ from regwarden.registries.api import DeletesManifests, DeletesTags, Removal
 from regwarden.store import journal, own_changes, races, trash
 from regwarden.store.connections import Connection
 from regwarden.store.journal import EntryKind, Moment, Result
-from regwarden.store.protections import load_holds
+from regwarden.store.protections import are_as_known
 
 T = TypeVar("T")
 
@@ -156,8 +156,10 @@ def _begin(connection: Connection, moment: Moment, known: Considered, related: f
     step = moment.step
     is_pulled = races.is_pulled(connection, step, after_id=known.event_id, digests=related)
     changes = races.load_touches(connection, step.registry, step.repository, after_id=known.event_id)
-    holds = load_holds(connection, step.registry, moment.at)
-    if is_pulled or holds != known.holds or not is_unconcerned(connection, known, changes, moment.at):
+    is_held_as_known = are_as_known(
+        connection, step.registry, moment.at, known.holds, mark=known.holds_mark, names=known.hold_places
+    )
+    if is_pulled or not is_held_as_known or not is_unconcerned(connection, known, changes, moment.at):
         raise Touched("something happened in the repository meanwhile")
     newest = races.newest_event_id(connection, step.registry)
     journal.note_intent(connection, moment, f"after event {newest}")

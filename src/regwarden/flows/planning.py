@@ -11,8 +11,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
+from regwarden.core.access import EVERYTHING, Reach
 from regwarden.core.budget_reach import replace_verdicts
+from regwarden.core.holding import GroupedHolds
 from regwarden.core.observed import ObservedRepository
+from regwarden.core.pattern_reach import has_pattern
+from regwarden.core.patterns import Pattern
 from regwarden.core.plan import BudgetResult, GuardCode, Plan
 from regwarden.core.planning import PlanInputs, PlannedRepository, build_plan, deleted_pairs, plan_repository
 from regwarden.core.policy import Policy
@@ -20,7 +24,7 @@ from regwarden.core.retention import RepositoryPolicies, collect_policies, evalu
 from regwarden.core.retention_forecast import first_possible_removal
 from regwarden.core.selecting import select
 from regwarden.core.selection import Selection
-from regwarden.errors import InputError
+from regwarden.errors import Forbidden, InputError
 from regwarden.flows.deletion_probe import ask_deletion
 from regwarden.flows.planning_budgets import (
     BudgetChoices,
@@ -47,6 +51,9 @@ from regwarden.store.protections import load_holds
 
 MOST_EXPLAINED: Final = 50_000
 """Beyond so many tags verdicts name their rules only, and nobody looks when something would go that does not yet."""
+_HIDDEN: Final = "(not shown)"
+_SELECT_YOURS: Final = "Select repositories of yours only."
+_LIMIT_SCOPE: Final = "Limit scope.registries and scope.repositories of the policies to yours."
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,10 @@ class PlanProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRequest:
-    """What is to be planned: by policies (with their texts by file name) or a selection, and by whom."""
+    """What is to be planned: by policies (with their texts by file name) or a selection, and by whom.
+
+    Where it is about repositories outside of ``reach`` no plan is made.
+    """
 
     policies: tuple[Policy, ...] = ()
     policy_texts: Mapping[str, str] = field(default_factory=dict)
@@ -70,6 +80,7 @@ class PlanRequest:
     made_by: str
     expires_after: timedelta
     is_untagged_known: bool = False
+    reach: Reach = EVERYTHING
 
 
 def registries_in_scope(request: PlanRequest, known: Iterable[str]) -> tuple[str, ...]:
@@ -77,6 +88,23 @@ def registries_in_scope(request: PlanRequest, known: Iterable[str]) -> tuple[str
     if request.selection is not None:
         return (request.selection.registry,)
     return tuple(sorted(name for name in known if any(_covers(policy, name) for policy in request.policies)))
+
+
+def _require_reach(request: PlanRequest, names: Iterable[str]) -> None:
+    """Go on only if all that is written lies in reach, whatever there is: the answer must not tell what is hidden."""
+    if request.reach.is_everything:
+        return
+    for name in names:
+        if request.selection is not None:
+            if not all(has_pattern(request.reach, name, one) for one in _selected(request.selection)):
+                raise _outside(_SELECT_YOURS)
+        elif not all(_lies_in(request.reach, name, policy) for policy in request.policies if _covers(policy, name)):
+            raise _outside(_LIMIT_SCOPE)
+
+
+def _lies_in(reach: Reach, registry: str, policy: Policy) -> bool:
+    named = policy.scope.repositories.include if policy.scope.repositories is not None else ()
+    return reach.has_all_of(registry) or (bool(named) and all(has_pattern(reach, registry, one) for one in named))
 
 
 def _covers(policy: Policy, registry: str) -> bool:
@@ -95,13 +123,15 @@ async def make_plan(
     """Plan, and keep the plan; returns its id.
 
     ``known`` are the registries of the inventory; those of which ``services`` has a connector are asked whether they
-    delete. Raises ``InputError`` (code ``nothing-in-scope``, ``policy-conflict``, …) and ``NotFound``.
+    delete. Raises ``InputError`` (code ``nothing-in-scope``, ``policy-conflict``, …), ``NotFound`` and ``Forbidden``
+    (code ``outside-reach``).
     """
     tell = on_progress or _nobody
     names = registries_in_scope(request, known)
     if not names:
         hint = "See scope.registries, and regwarden registry list. A registry comes in by: regwarden crawl ADDRESS."
         raise InputError("no registry of the inventory is in the scope", hint=hint, code="nothing-in-scope")
+    _require_reach(request, names)
     for name in names:
         tell(PlanProgress(f"asking {name}"))
         await _probe(services, name, on_warning)
@@ -152,17 +182,18 @@ def decide(
         policies=request.policies,
         policy_texts=request.policy_texts,
         selection=request.selection,
-        holds=tuple(hold for name in registries for hold in load_holds(connection, name, now)),
+        holds=GroupedHolds(hold for name in registries for hold in load_holds(connection, name, now)),
         waived=request.waived,
         expires_after=request.expires_after,
     )
     budgets: tuple[BudgetResult, ...] = ()
-    scope = _Scope(connection, inputs)
+    scope = _Scope(connection, inputs, request.reach)
     with collector_paused():
         if request.selection is None:
             planned, budgets = _by_policies(connection, inputs, scope, tell)
         else:
-            planned = list(_by_selection(request.selection, connection, inputs, tell))
+            found = list(_read_in_reach(connection, request.selection, inputs, request.reach))
+            planned = list(_by_selection(request.selection, found, inputs, tell))
         if not planned:
             message = "no repository of the inventory is in the scope" if request.policies else "nothing is selected"
             hint = "regwarden repository list shows what there is."
@@ -226,9 +257,10 @@ def _with_budgets(
 class _Scope:
     """Which repositories policies are about, and what decides about each; asked for each only once."""
 
-    def __init__(self, connection: Connection, inputs: PlanInputs) -> None:
+    def __init__(self, connection: Connection, inputs: PlanInputs, reach: Reach) -> None:
         self._connection = connection
         self._inputs = inputs
+        self._reach = reach
         self._known: dict[Place, RepositoryPolicies | None] = {}
 
     def count_tags(self) -> int:
@@ -253,7 +285,9 @@ class _Scope:
     def _collect(self, registry: str, name: str) -> RepositoryPolicies | None:
         place = registry, name
         if place not in self._known:
-            self._known[place] = collect_policies(self._inputs.policies, registry, name)
+            self._known[place] = collected = collect_policies(self._inputs.policies, registry, name)
+            if collected is not None and not self._reach.has(registry, name):
+                raise _outside(_LIMIT_SCOPE)
         return self._known[place]
 
 
@@ -271,27 +305,47 @@ def _first_removal(inputs: PlanInputs, scope: _Scope, planned: Sequence[PlannedR
 
 
 def _by_selection(
-    selection: Selection, connection: Connection, inputs: PlanInputs, tell: Callable[[PlanProgress], None]
+    selection: Selection,
+    found: Sequence[ObservedRepository],
+    inputs: PlanInputs,
+    tell: Callable[[PlanProgress], None],
 ) -> Iterator[PlannedRepository]:
-    repositories = {one.name: one for one in read_selected(connection, selection, inputs)}
-    tell(PlanProgress("deciding", 0, len(repositories)))
+    repositories = {one.name: one for one in found}
+    tell(PlanProgress("deciding", 0, len(found)))
     registry = inputs.registries[selection.registry]
-    decided = select(
-        selection, list(repositories.values()), registry, holds=inputs.holds, now=inputs.now, waived=inputs.waived
-    )
+    decided = select(selection, found, registry, holds=inputs.holds, now=inputs.now, waived=inputs.waived)
     for verdicts in decided:
+        if verdicts.repository == _HIDDEN:
+            raise _outside(_SELECT_YOURS)
         yield plan_repository(inputs, repositories[verdicts.repository], verdicts, ())
+
+
+def _read_in_reach(
+    connection: Connection, selection: Selection, inputs: PlanInputs, reach: Reach
+) -> Iterator[ObservedRepository]:
+    """As ``read_selected``; what only shares content keeps it from going, but is not named where it may not be seen."""
+    for one in read_selected(connection, selection, inputs):
+        if reach.has(one.registry, one.name):
+            yield one
+        elif _is_selected(selection, one.name):
+            raise _outside(_SELECT_YOURS)
+        else:
+            yield replace(one, name=_HIDDEN)
+
+
+def _outside(hint: str) -> Forbidden:
+    message = "it is about repositories for which you may not make plans"
+    return Forbidden(message, hint=hint, code="outside-reach")
 
 
 def read_selected(connection: Connection, selection: Selection, inputs: PlanInputs) -> Iterator[ObservedRepository]:
     """The repositories that a selection names, then all others of the registry that have one of their manifests."""
     digests: set[str] = set()
     names: set[str] = set()
-    patterns = [*selection.repositories, *(one.repository for one in selection.references)]
     for one in iterate_repositories(
         connection,
         selection.registry,
-        lambda name: any(pattern.matches(name) for pattern in patterns),
+        partial(_is_selected, selection),
         needs_of(()),
         inputs.now,
     ):
@@ -301,6 +355,14 @@ def read_selected(connection: Connection, selection: Selection, inputs: PlanInpu
     others = repositories_sharing(connection, selection.registry, digests) - names
     if others:
         yield from iterate_repositories(connection, selection.registry, others.__contains__, needs_of(()), inputs.now)
+
+
+def _is_selected(selection: Selection, name: str) -> bool:
+    return any(pattern.matches(name) for pattern in _selected(selection))
+
+
+def _selected(selection: Selection) -> tuple[Pattern, ...]:
+    return (*selection.repositories, *(one.repository for one in selection.references))
 
 
 async def _probe(services: Services, name: str, on_warning: Callable[[str], None]) -> None:

@@ -35,6 +35,7 @@ from regwarden.core.verdicts import Outcome, Reason, ReasonCode, RepositoryVerdi
 from regwarden.core.whole_digests import keep_whole
 from regwarden.flows.apply_records import Considered, Question
 from regwarden.flows.evidence import build_evidence, protected_names
+from regwarden.store.allow_holds import read_mark
 from regwarden.store.connections import Connection
 from regwarden.store.contents import load_payloads
 from regwarden.store.observed import load_registry, load_repository, repositories_sharing
@@ -64,16 +65,18 @@ def reconsider(connection: Connection, question: Question) -> Considered:
     Raises ``StoreError`` and, where a stored policy cannot be used any more, ``InputError``.
     """
     registry = load_registry(connection, question.registry)
-    real_holds = load_holds(connection, question.registry, question.now)
+    holds_mark = read_mark(connection)
     event_id = newest_event_id(connection, question.registry)
     needs = needs_of(question.stored.plan.policies)
     observed = load_repository(connection, question.registry, question.repository, needs, question.now)
     pending = [one.step for one in question.steps if one.state is StepState.PENDING]
     if observed is None:
         reasons = {step.position: "the repository is not known any more" for step in pending}
-        return Considered(allowed=frozenset(), reasons=reasons, event_id=event_id, holds=real_holds)
+        return Considered(allowed=frozenset(), reasons=reasons, event_id=event_id)
     ghosts = _load_ghosts(connection, question, observed)
     whole = replace(observed, manifests={**observed.manifests, **ghosts})
+    places = _places_with_holds(connection, question, whole)
+    real_holds = load_holds(connection, question.registry, question.now, places)
     holds = (*real_holds, *_as_holds(question))
     facts = _Facts(registry, whole, frozenset(ghosts), holds)
     verdicts = _decide(connection, question, facts)
@@ -97,9 +100,19 @@ def reconsider(connection: Connection, question: Question) -> Considered:
         existing=frozenset(observed.manifests),
         event_id=event_id,
         holds=real_holds,
+        holds_mark=holds_mark,
+        hold_places=places,
         looked_at=question.now,
         outlasts_additions=_outlasts_additions(question),
     )
+
+
+def _places_with_holds(connection: Connection, question: Question, whole: ObservedRepository) -> frozenset[str]:
+    """The repositories whose holds matter: of a selection also those that share a manifest with this one."""
+    own = {question.repository}
+    if question.stored.plan.selection is not None:
+        own |= repositories_sharing(connection, question.registry, whole.manifests.keys())
+    return frozenset(own)
 
 
 def _outlasts_additions(question: Question) -> bool:

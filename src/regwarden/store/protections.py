@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from sqlalchemy import insert, or_, select, update
 from sqlalchemy.engine import Connection
 
+from regwarden.core.holding import GroupedHolds
 from regwarden.core.observed import Hold
 from regwarden.errors import NotFound
+from regwarden.store.allow_holds import HoldsMark, load_allow_holds, read_mark
 from regwarden.store.cleanup_schema import protections
 from regwarden.store.times import from_micros, to_micros
 
@@ -52,8 +55,36 @@ def list_protections(
     return [_read(row) for row in connection.execute(statement)]
 
 
-def load_holds(connection: Connection, registry: str, now: datetime) -> tuple[Hold, ...]:
-    """What is protected in a registry at ``now`` (aware UTC)."""
+def load_holds(
+    connection: Connection, registry: str, now: datetime, names: Collection[str] | None = None
+) -> GroupedHolds:
+    """What is protected in a registry at ``now`` (aware UTC): by hand, and because it is allowed to run.
+
+    With ``names`` what is allowed is looked up in these repositories only: a list of a million entries does not matter.
+    """
+    by_hand = _by_hand(connection, registry, now)
+    return GroupedHolds((*by_hand, *load_allow_holds(connection, registry, now, names)))
+
+
+def are_as_known(
+    connection: Connection,
+    registry: str,
+    now: datetime,
+    known: tuple[Hold, ...],
+    *,
+    mark: HoldsMark,
+    names: Collection[str],
+) -> bool:
+    """Whether ``load_holds`` would still say what is ``known`` since ``mark``, or less of what is allowed.
+
+    Asked before every step of a plan, so what is allowed is read again only if it can have changed.
+    """
+    if read_mark(connection) != mark:
+        return load_holds(connection, registry, now, names) == known
+    return _by_hand(connection, registry, now) == tuple(one for one in known if not one.entry_id)
+
+
+def _by_hand(connection: Connection, registry: str, now: datetime) -> tuple[Hold, ...]:
     return tuple(one.hold for one in list_protections(connection, registry=registry, now=now))
 
 
