@@ -32,9 +32,12 @@ _DAY = 86_400_000_000
 _NOW_MICROS = int(NOW.timestamp()) * 1_000_000
 
 
-def build_store(path: Path, tag_count: int) -> Engine:
-    """A SQLite store at ``path`` with ``tag_count`` tags in two registries; an existing file is used as it is."""
-    is_new = not path.exists()
+def build_store(path: Path, tag_count: int, *, is_made: bool = False) -> Engine:
+    """A SQLite store at ``path`` with ``tag_count`` tags in two registries; an existing file is used as it is.
+
+    With ``is_made`` its tables are there already, and empty.
+    """
+    is_new = is_made or not path.exists()
     engine = create_engine(f"sqlite:///{path}")
     if is_new:
         schema.metadata.create_all(engine)

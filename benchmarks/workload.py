@@ -20,6 +20,11 @@ DOCKER = {
     "config": "application/vnd.docker.container.image.v1+json",
     "layer": "application/vnd.docker.image.rootfs.diff.tar.gzip",
 }
+OCI = {
+    "manifest": "application/vnd.oci.image.manifest.v1+json",
+    "config": "application/vnd.oci.image.config.v1+json",
+    "layer": "application/vnd.oci.image.layer.v1.tar+gzip",
+}
 
 
 @dataclass
@@ -44,8 +49,9 @@ class Push:
         return {"digest": digest, "size": len(content)}
 
 
-def push_workload(url: str, *, repositories: int = 50, tags: int = 20) -> None:
-    """Fill the registry at ``url`` (``http://host:port``)."""
+def push_workload(url: str, *, repositories: int = 50, tags: int = 20, is_oci: bool = False) -> None:
+    """Fill the registry at ``url`` (``http://host:port``) with Docker's images, or with OCI's."""
+    types = OCI if is_oci else DOCKER
     address = urlsplit(url)
     push = Push(http.client.HTTPConnection(address.hostname or "", address.port))
     for number in range(repositories):
@@ -58,14 +64,14 @@ def push_workload(url: str, *, repositories: int = 50, tags: int = 20) -> None:
             config = json.dumps({"created": f"2026-01-{release % 28 + 1:02d}T00:00:00Z", "os": "linux", "x": name})
             document = {
                 "schemaVersion": 2,
-                "mediaType": DOCKER["manifest"],
-                "config": {"mediaType": DOCKER["config"], **push.blob(name, f"{config}{release}".encode()[:-1] + b" ")},
-                "layers": [{"mediaType": DOCKER["layer"], **layer} for layer in (*shared, *own)],
+                "mediaType": types["manifest"],
+                "config": {"mediaType": types["config"], **push.blob(name, f"{config}{release}".encode()[:-1] + b" ")},
+                "layers": [{"mediaType": types["layer"], **layer} for layer in (*shared, *own)],
             }
             names = [f"1.{release}.0", *(["latest"] if release == tags - 2 else [])]
             for tag in names:
                 body = json.dumps(document).encode()
-                push.call("PUT", f"/v2/{name}/manifests/{tag}", body, {"Content-Type": DOCKER["manifest"]})
+                push.call("PUT", f"/v2/{name}/manifests/{tag}", body, {"Content-Type": types["manifest"]})
 
 
 def _bytes(seed: str, size_bytes: int) -> bytes:

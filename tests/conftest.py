@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import settings
 
 pytest_plugins = [
+    "tests.fixtures.directory",
     "tests.fixtures.distribution_servers",
     "tests.fixtures.postgresql",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,18 @@ class Service:
     def secret(self, registry: str) -> str:
         with self.reader() as database:
             return database.read_now(load_hook_secrets)[registry][0]
+
+    def ask(self, method: str, path: str, body: object = None, token: str = "") -> tuple[int, Any]:
+        """Status and answer of one request to the main listener; decoded where it is JSON."""
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        is_json = "json" in answer.headers.get("Content-Type", "") and content
+        return answer.status, json.loads(content) if is_json else content
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)

@@ -225,7 +225,9 @@ def test_the_default_file_says_the_defaults(write) -> None:
 def test_every_setting_of_the_default_file_is_accepted_when_uncommented(write) -> None:
     lines = default_document().splitlines()
     assignments = [line.removeprefix("# ") for line in lines if " = " in line or line.startswith(("# [[", "["))]
-    text = "\n".join(line for line in assignments if not line.startswith(("password_env", "Conf", "A var", "REGW")))
+    text = "\n".join(
+        line for line in assignments if not line.startswith(("password_env", "user_dn", "Conf", "A var", "REGW"))
+    )
     (registry,) = load_settings({}, file=write(text)).settings.registry
     assert registry.name == "production"
     assert registry.token_hosts == ("auth.example.com",)

@@ -6,38 +6,36 @@ Names, arguments and fields documented here keep their meaning within a major ve
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, Unpack
 
+from regwarden import clock
 from regwarden.core.access import EVERYTHING, Reach
-from regwarden.errors import Conflict, InputError, NotFound, StoreError
+from regwarden.errors import Conflict, NotFound, StoreError
+from regwarden.library_access import AccessQuestions
+from regwarden.library_allow_questions import AllowQuestions
 from regwarden.library_cleanup import CleanupQuestions
 from regwarden.library_events import EventQuestions
+from regwarden.library_lists import ListQuestions
 from regwarden.library_policies import PolicyQuestions
 from regwarden.library_pulls import PullQuestions
-from regwarden.library_queries import QueryArguments, build_query, moment_of, past_moment
+from regwarden.library_queries import past_moment
+from regwarden.library_reach import coverage_within, overview_within, problems_within, usage_within
 from regwarden.library_rows import Row, RowPage
 from regwarden.library_time import PastAnswers, TimeQuestions
 from regwarden.settings_sources import LoadedSettings, default_database, load_settings
-from regwarden.store import reports
 from regwarden.store.database import Access, Database, open_database
 from regwarden.store.holders import ContentReport, find_content
-from regwarden.store.queries import count_rows, iterate_rows, list_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
-    from regwarden.core.query import Query
     from regwarden.flows.crawl import CrawlProgress, CrawlReport
     from regwarden.library_check import RegistryCheck
     from regwarden.library_crawl import CrawlArguments
-    from regwarden.library_registries import RegistryList
     from regwarden.library_remote import ServiceCommand
-    from regwarden.store.selection_sizes import SelectionSizes
+    from regwarden.store.reports import Coverage, ReportedProblem, UsageReport
 
 __all__ = ["Inventory", "Row", "RowPage", "connect"]
 
@@ -46,13 +44,18 @@ T = TypeVar("T")
 Connection: TypeAlias = Any
 
 _MEMORY: Final = frozenset({":memory:", "sqlite://", "sqlite:///:memory:"})
-_PAGE_ROWS: Final = 1000
-_ALGORITHMS: Final = ("sha256:", "sha512:")
-_DIGEST_START: Final = re.compile(r"[0-9a-f]{6,128}")
-_SHORT_START: Final = re.compile(r"(?:sha(?:256|512):)?[0-9a-f]{1,5}")
 
 
-class Inventory(CleanupQuestions, PolicyQuestions, PullQuestions, EventQuestions, TimeQuestions):
+class Inventory(
+    ListQuestions,
+    CleanupQuestions,
+    PolicyQuestions,
+    PullQuestions,
+    EventQuestions,
+    TimeQuestions,
+    AccessQuestions,
+    AllowQuestions,
+):
     """What is known of the registries, in one database. Made by ``connect``; close it, or use it in ``with``.
 
     Nothing is opened before the first call. Every method raises a ``RegwardenError`` when it fails; asking without
@@ -68,19 +71,29 @@ class Inventory(CleanupQuestions, PolicyQuestions, PullQuestions, EventQuestions
         self._is_shared = False
         self._reach = EVERYTHING
         self._past = PastAnswers(loaded.settings)
+        self._is_past_shared = False
 
     @classmethod
     def beside(
-        cls, database: Database, loaded: LoadedSettings, environ: Mapping[str, str], *, reach: Reach = EVERYTHING
+        cls,
+        database: Database,
+        loaded: LoadedSettings,
+        environ: Mapping[str, str],
+        *,
+        reach: Reach = EVERYTHING,
+        past: PastAnswers | None = None,
     ) -> Self:
         """The inventory in a database that is open already, and stays open; its lists show only what is in ``reach``.
 
-        For the service, which answers for many people: make one for each question, in the thread that asks.
+        For the service, which answers for many people: make one for each question, in the thread that asks. ``past``
+        answers questions about the past for several of them; it stays open too.
         """
         inventory = cls(loaded, environ=environ)
         inventory._opened = database
         inventory._is_shared = True
         inventory._reach = reach
+        if past is not None:
+            inventory._past, inventory._is_past_shared = past, True
         return inventory
 
     def __enter__(self) -> Self:
@@ -91,7 +104,8 @@ class Inventory(CleanupQuestions, PolicyQuestions, PullQuestions, EventQuestions
 
     def close(self) -> None:
         """Close the database. More calls do nothing."""
-        self._past.close()
+        if not self._is_past_shared:
+            self._past.close()
         if self._opened is not None and not self._is_shared:
             self._opened.close()
             self._opened = None
@@ -130,131 +144,27 @@ class Inventory(CleanupQuestions, PolicyQuestions, PullQuestions, EventQuestions
         from regwarden.library_crawl import CrawlCall
 
         call = CrawlCall(registry, arguments, self._environ, on_warning=on_warning)
-        check = check_registry(self._known_or_empty(), self.settings, call, self._read)
+        check = check_registry(self._read_if_any(self._overview, list), self.settings, call, self._read)
         keep_found(check, self._write)
         return check
 
-    def known_registries(self) -> list[Row]:
-        """The configured registries and those in the inventory, by name; what was never crawled has no totals."""
-        return list(self.iterate("registry"))
-
     def registries(self, *names: str) -> list[Row]:
         """The registries of the inventory with their totals, by name."""
-        found = self._read(lambda connection: reports.registry_overview(connection, names))
-        return [Row({name: getattr(one, name) for name in one.__dataclass_fields__}) for one in found]
+        return self._read(partial(self._overview, names=names))
 
-    def coverage(self, *names: str) -> list[reports.Coverage]:
+    def coverage(self, *names: str) -> list[Coverage]:
         """How complete and how old the inventory of each registry is."""
-        return self._read(lambda connection: reports.coverage(connection, names))
+        return self._read(lambda connection: coverage_within(connection, names, self._reach))
 
-    def usage(self, *names: str, top: int = 20, as_of: datetime | str | None = None) -> reports.UsageReport:
+    def usage(self, *names: str, top: int = 20, as_of: datetime | str | None = None) -> UsageReport:
         """Totals per registry, the ``top`` largest repositories and tags, and the problems; at ``as_of``, or now."""
         moment = past_moment(as_of)
-        return self._read_as_of(moment, names, lambda found: reports.usage_report(found, names, top=top))
+        now = moment or clock.now()
+        return self._read_as_of(moment, names, lambda found: usage_within(found, names, top, now, self._reach))
 
-    def problems(self, registry: str | None = None, repository: str | None = None) -> list[reports.ReportedProblem]:
+    def problems(self, registry: str | None = None, repository: str | None = None) -> list[ReportedProblem]:
         """What could not be read, or is not as it should be, in everything, one registry or one repository."""
-        return self._read(lambda connection: reports.list_problems(connection, registry, repository))
-
-    def repositories(self, *selectors: str, **query: Unpack[QueryArguments]) -> list[Row]:
-        """Repositories that match any selector (all, if there is none) and every condition."""
-        return list(self.page("repository", *selectors, **query).rows)
-
-    def tags(self, *selectors: str, **query: Unpack[QueryArguments]) -> list[Row]:
-        """Tags that match any selector (all, if there is none) and every condition."""
-        return list(self.page("tag", *selectors, **query).rows)
-
-    def manifests(self, *selectors: str, **query: Unpack[QueryArguments]) -> list[Row]:
-        """Manifests of repositories that match, tagged or not."""
-        return list(self.page("manifest", *selectors, **query).rows)
-
-    def blobs(self, *selectors: str, **query: Unpack[QueryArguments]) -> list[Row]:
-        """Blobs of repositories that match."""
-        return list(self.page("blob", *selectors, **query).rows)
-
-    def page(self, noun: str, *selectors: str, count_unknown: bool = False, **query: Unpack[QueryArguments]) -> RowPage:
-        """Rows of ``noun`` (registry, repository, tag, manifest, blob) with the cursor of the rows after them.
-
-        ``count_unknown`` also counts the rows that no condition could decide, which takes longer.
-        """
-        if noun == "registry":
-            listed = self._list_registries(selectors, query)
-            return RowPage(
-                tuple(map(Row, listed.rows)), listed.next_cursor, listed.unknown_count if count_unknown else None
-            )
-        now = moment_of(query)
-        found = self._ask(
-            noun,
-            selectors,
-            query,
-            lambda connection, asked: list_rows(connection, asked, now, count_unknown=count_unknown),
-        )
-        return RowPage(tuple(map(Row, found.rows)), found.next_cursor, found.unknown_count)
-
-    def iterate(self, noun: str, *selectors: str, **query: Unpack[QueryArguments]) -> Iterator[Row]:
-        """All rows of ``noun``, read a page at a time, for answers that do not fit into memory."""
-        query = {"limit": _PAGE_ROWS, **query, "age_from": moment_of(query), "as_of": past_moment(query.get("as_of"))}
-        while True:
-            page = self.page(noun, *selectors, **query)
-            yield from page.rows
-            if page.next_cursor is None:
-                return
-            query["cursor"] = page.next_cursor
-
-    def consume(
-        self,
-        noun: str,
-        consumer: Callable[[Iterable[dict[str, object]]], T],
-        *selectors: str,
-        **query: Unpack[QueryArguments],
-    ) -> T:
-        """Give all rows of ``noun`` to ``consumer``, from one consistent snapshot, and return its result."""
-        if noun == "registry":
-            return consumer(self._list_registries(selectors, query).rows)
-        now = moment_of(query)
-
-        def consume(connection: Connection, asked: Query) -> T:
-            # Closed before the connection is: a consumer may stop early.
-            rows = cast("Generator[dict[str, object], None, None]", iterate_rows(connection, asked, now))
-            with closing(rows):
-                return consumer(rows)
-
-        return self._ask(noun, selectors, query, consume)
-
-    def count(self, noun: str, *selectors: str, **query: Unpack[QueryArguments]) -> int:
-        """How many rows of ``noun`` match."""
-        if noun == "registry":
-            return len(self._list_registries(selectors, {**query, "limit": None, "cursor": None}).rows)
-        now = moment_of(query)
-        return self._ask(noun, selectors, query, lambda connection, asked: count_rows(connection, asked, now))
-
-    def sizes(self, *selectors: str, **query: Unpack[QueryArguments]) -> list[SelectionSizes]:
-        """What the matching tags weigh together and what deleting just them would free, for each registry."""
-        from regwarden.store.selection_sizes import measure_selection  # needs the graph
-
-        now = moment_of(query)
-
-        def measure(connection: Connection, asked: Query) -> list[SelectionSizes]:
-            chosen: dict[str, set[tuple[str, str]]] = {}
-            for row in iterate_rows(connection, asked, now):
-                chosen.setdefault(str(row["registry"]), set()).add((str(row["repository"]), str(row["tag"])))
-            return [measure_selection(connection, name, names) for name, names in sorted(chosen.items())]
-
-        return self._ask("tag", selectors, query, measure)
-
-    def repository(self, text: str, *, as_of: datetime | str | None = None) -> Row:
-        """The one repository that ``[REGISTRY/]REPOSITORY`` names; raises ``NotFound``, for several ``InputError``."""
-        return self._one("repository", text, as_of)
-
-    def tag(self, text: str, *, as_of: datetime | str | None = None) -> Row:
-        """The one tag that ``[REGISTRY/]REPOSITORY:TAG`` names; raises ``NotFound`` or, for several, ``InputError``."""
-        if ":" not in text.rpartition("/")[2]:
-            raise InputError(
-                f"{text[:160]!r} names no tag",
-                hint="Write REPOSITORY:TAG, for example team/app:1.0.",
-                code="bad-reference",
-            )
-        return self._one("tag", text, as_of)
+        return self._read(lambda connection: problems_within(connection, registry, repository, self._reach))
 
     def history(self, text: str, *, as_of: datetime | str | None = None) -> list[Row]:
         """What ``[REGISTRY/]REPOSITORY:TAG`` pointed to, newest first; with ``as_of`` the one row of that moment.
@@ -264,25 +174,7 @@ class Inventory(CleanupQuestions, PolicyQuestions, PullQuestions, EventQuestions
         """
         from regwarden.library_history import read_history
 
-        return [Row(row) for row in self._read(lambda connection: read_history(connection, text, as_of))]
-
-    def digest_of(self, text: str, *, as_of: datetime | str | None = None) -> str:
-        """The digest that a text means: a digest or the start of one, ``REPOSITORY:TAG`` or ``REPOSITORY@DIGEST``."""
-        if "@" in text:
-            return text.rpartition("@")[2]
-        start = text.strip().lower()
-        if _SHORT_START.fullmatch(start):
-            raise InputError(
-                f"{text!r} is too short: the start of a digest needs at least six hexadecimal digits",
-                hint="Give more of its digits, or REPOSITORY:TAG.",
-                code="bad-digest",
-            )
-        if text.startswith(_ALGORITHMS) or _DIGEST_START.fullmatch(start):
-            return text
-        found = self.tag(text, as_of=as_of)
-        if found.digest is None:
-            raise NotFound(f"the manifest of {text} is not known", hint=f"Run: regwarden crawl {found.registry}")
-        return str(found.digest)
+        return [Row(row) for row in self._read(lambda connection: read_history(connection, text, as_of, self._reach))]
 
     def find_content(
         self, digest: str, *, registry: str | None = None, as_of: datetime | str | None = None
@@ -292,73 +184,29 @@ class Inventory(CleanupQuestions, PolicyQuestions, PullQuestions, EventQuestions
         Raises ``NotFound`` if the inventory has no such content, ``InputError`` if several begin so.
         """
         if (moment := past_moment(as_of)) is None:
-            found = self._read(lambda connection: find_content(connection, digest, registry))
+            found = self._read(lambda connection: find_content(connection, digest, registry, self._reach))
         else:
-            found = self._read(lambda connection: self._past.find_content(connection, moment, digest, registry))
+            asked = (moment, digest, registry, self._reach)
+            found = self._read(lambda connection: self._past.find_content(connection, *asked))
         if found is None:
             hint = "`regwarden manifest list` shows what there is."
             raise NotFound(f"the inventory has no content {digest[:160]}", hint=hint)
         return found
 
-    def _one(self, noun: str, text: str, as_of: datetime | str | None) -> Row:
-        found = self.page(noun, text, limit=2, as_of=as_of).rows
-        if len(found) > 1:
-            names = ", ".join(f"{row.registry}/{row.repository}" for row in found)
-            raise InputError(
-                f"{text[:160]!r} means more than one {noun}: {names}",
-                hint="Put the name of the registry and a slash in front, and use no pattern.",
-                code="ambiguous-reference",
-            )
-        if not found:
-            hint = f"`regwarden {noun} list` shows what there is."
-            raise NotFound(f"the inventory has no {noun} {text[:160]}", hint=hint)
-        return found[0]
+    def _overview(self, connection: Connection, names: Sequence[str] = ()) -> list[Row]:
+        found = overview_within(connection, names, self._reach)
+        return [Row({name: getattr(one, name) for name in one.__dataclass_fields__}) for one in found]
 
-    def _known_or_empty(self) -> list[Row]:
-        """The registries of the inventory; none where there is no inventory."""
+    def _read_if_any(self, work: Callable[[Connection], T], otherwise: Callable[[], T]) -> T:
+        """The result of ``work``; that of ``otherwise`` where there is no inventory."""
         if self._opened is None and self._url in _MEMORY:
-            return []
+            return otherwise()
         try:
-            return self.registries()
+            return self._read(work)
         except StoreError as error:
             if error.code != "no-inventory":
                 raise
-            return []
-
-    def _list_registries(self, selectors: tuple[str, ...], query: QueryArguments) -> RegistryList:
-        from regwarden.library_registries import list_registries
-
-        asked, now = build_query("registry", selectors, query), moment_of(query)
-        if (moment := past_moment(query.get("as_of"))) is not None:
-            return self._read_as_of(moment, asked.registries, lambda found: list_registries(found, asked, now, None))
-        settings = self.settings.settings
-        if self._opened is None and self._url in _MEMORY:
-            return list_registries(None, asked, now, settings)
-        try:
-            return self._read(lambda connection: list_registries(connection, asked, now, settings))
-        except StoreError as error:
-            if error.code != "no-inventory":
-                raise
-            return list_registries(None, asked, now, settings)
-
-    def _ask(
-        self,
-        noun: str,
-        selectors: tuple[str, ...],
-        query: QueryArguments,
-        work: Callable[[Connection, Query], T],
-    ) -> T:
-        """Run ``work`` with the query; the names of the registries decide what a selector means."""
-
-        def read(connection: Connection) -> T:
-            known = [one.registry for one in reports.registry_overview(connection)]
-            asked = build_query(noun, selectors, query, known_registries=known)
-            if moment is None:
-                return work(connection, asked)
-            return self._past.ask(connection, moment, asked, lambda past: work(past, asked))
-
-        moment = past_moment(query.get("as_of"))
-        return self._read(read)
+        return otherwise()
 
     def _read_as_of(self, moment: datetime | None, names: Sequence[str], work: Callable[[Connection], T]) -> T:
         """As ``_read``; with a moment in the state that the registries (all, or those named) had then."""

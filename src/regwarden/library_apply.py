@@ -28,7 +28,15 @@ from regwarden.library_remote import ServiceCommand
 from regwarden.store import reports
 from regwarden.store.installation import ensure_installation_id
 from regwarden.store.plans import list_plan_repositories, load_plan
-from regwarden.wiring import build_folding, new_installation_id, open_services, resolve_registry, run_async
+from regwarden.store.registry_hosts import save_hosts
+from regwarden.wiring import (
+    build_folding,
+    new_installation_id,
+    open_services,
+    registry_hosts,
+    resolve_registry,
+    run_async,
+)
 
 if TYPE_CHECKING:
     from regwarden.settings_sources import LoadedSettings
@@ -112,6 +120,8 @@ async def perform_apply(
         max_failures=arguments.max_failures,
         requests_per_second=arguments.requests_per_second,
     )
+    hosts = registry_hosts(loaded.settings)
+    await database.write(lambda connection: save_hosts(connection, hosts))
     fingerprint = arguments.fingerprint
     if fingerprint is None:
         stored = await database.read(lambda connection: load_plan(connection, work.plan_id))
@@ -164,7 +174,7 @@ async def perform_finish(
                 registry=one.registry,
                 flavour=str(one.flavour),
                 is_manual=one.runbook.is_manual,
-                text=runbook_text(one.runbook),
+                text=runbook_text(one.runbook, plan_id=plan_id),
                 steps=tuple([step._asdict() for step in one.runbook.steps]),
                 at_least_bytes=one.expected.at_least_bytes,
                 at_most_bytes=one.expected.at_most_bytes,

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from regwarden.core.access import EVERYTHING, Reach
 from regwarden.core.backtesting import Backtest, BacktestInputs, backtest, list_moments
+from regwarden.core.holding import GroupedHolds
 from regwarden.core.patterns import PatternSet
 from regwarden.core.policy import Policy
 from regwarden.core.policy_values import parse_scope_pattern
@@ -42,6 +44,7 @@ class BacktestCall:
     every: str
     known_zones: frozenset[str] = field(repr=False)
     now: datetime
+    reach: Reach = EVERYTHING
     on_progress: Callable[[BacktestProgress], None] | None = field(default=None, repr=False)
 
 
@@ -61,7 +64,8 @@ class BacktestReport:
 def run_backtest(connection: Any, call: BacktestCall) -> BacktestReport:
     """Read the histories and replay the policies over them. Raises ``InputError``."""
     policies = parse_policy_texts(call.policies, call.known_zones)
-    known = sorted(one.registry for one in reports.registry_overview(connection))
+    found_names = (one.registry for one in reports.registry_overview(connection))
+    known = sorted(name for name in found_names if call.reach.touches(name))
     names = [name for name in known if any(is_in_registry_scope(one, name) for one in policies)]
     begins = [begun for name in names if (begun := history_begin(connection, name)) is not None]
     if not begins:
@@ -74,7 +78,7 @@ def run_backtest(connection: Any, call: BacktestCall) -> BacktestReport:
         message = f"there is no midnight (UTC) between {begins_at:%Y-%m-%d %H:%M} UTC and now"
         hint = "A backtest needs history: crawl, receive notifications, and wait some days."
         raise InputError(message, hint=hint, code="bad-backtest")
-    scope = _Scope(policies, call.repositories)
+    scope = _Scope(policies, call.repositories, call.reach)
     with collector_paused():
         found = _replay(connection, call, scope, names, moments)
     if not found.repository_count:
@@ -89,8 +93,9 @@ def run_backtest(connection: Any, call: BacktestCall) -> BacktestReport:
 class _Scope:
     """Which repositories are looked at."""
 
-    def __init__(self, policies: tuple[Policy, ...], repositories: Sequence[str]) -> None:
+    def __init__(self, policies: tuple[Policy, ...], repositories: Sequence[str], reach: Reach) -> None:
         self.policies = policies
+        self._reach = reach
         patterns = tuple(parse_scope_pattern(text) for text in repositories)
         self._chosen = PatternSet(patterns, ()) if patterns else None
 
@@ -98,6 +103,7 @@ class _Scope:
         """Says of a repository of a registry whether it is looked at."""
         return lambda name: (
             (self._chosen is None or self._chosen.matches(name))
+            and self._reach.has(registry, name)
             and collect_policies(self.policies, registry, name) is not None
         )
 
@@ -112,7 +118,7 @@ def _replay(
         registries={name: load_registry(connection, name) for name in names},
         moments=moments,
         ends_at=call.now,
-        holds=tuple(hold for name in names for hold in load_holds(connection, name, moments[0])),
+        holds=GroupedHolds(hold for name in names for hold in load_holds(connection, name, moments[0])),
         pinned={name: find_pinned(connection, name, scope.names(name)) for name in names},
     )
     return backtest(

@@ -13,6 +13,7 @@ from regwarden.flows.deletion_probe import DeletionAnswer, ask_deletion
 from regwarden.library_crawl import CrawlCall, log_warning, registry_changes
 from regwarden.library_remote import ServiceCommand
 from regwarden.registries.api import Ability
+from regwarden.store import reports
 from regwarden.store.capabilities import find_probe_repository, merge_capabilities
 from regwarden.wiring import RegistryAccess, new_installation_id, open_registry, resolve_registry, run_async
 
@@ -68,6 +69,30 @@ def check_registry(
     ``read`` reads from the inventory; it is used for a known registry only.
     Raises ``InputError`` if no registry is meant or its settings cannot be used.
     """
+    access, row = _resolve(known, loaded, call)
+    name = access.registry.name
+    repository = None if row is None else read(lambda connection: find_probe_repository(connection, name))
+    return run_async(_ask(access, loaded, call, _stored(row, repository)))
+
+
+async def perform_check(database: Database, loaded: LoadedSettings, call: CrawlCall) -> RegistryCheck:
+    """As ``check_registry`` in an event loop; what was found out about deletion is kept in the inventory."""
+    overview = await database.read(reports.registry_overview)
+    access, row = _resolve([asdict(one) for one in overview], loaded, call)
+    name = access.registry.name
+    repository = (
+        None if row is None else await database.read(lambda connection: find_probe_repository(connection, name))
+    )
+    check = await _ask(access, loaded, call, _stored(row, repository))
+    if (found := _worth_keeping(check)) is not None:
+        await database.write(lambda connection: merge_capabilities(connection, name, found))
+    return check
+
+
+def _resolve(
+    known: Sequence[Mapping[str, Any]], loaded: LoadedSettings, call: CrawlCall
+) -> tuple[RegistryAccess, Mapping[str, Any] | None]:
+    """How the registry is reached, and its row of the inventory, if it has one."""
     access = resolve_registry(
         call.registry,
         loaded,
@@ -75,9 +100,11 @@ def check_registry(
         known={row["registry"]: row["url"] for row in known},
         changes=registry_changes(call.arguments),
     )
-    name = access.registry.name
-    row = next((row for row in known if row["registry"] == name), None)
-    repository = None if row is None else read(lambda connection: find_probe_repository(connection, name))
+    return access, next((row for row in known if row["registry"] == access.registry.name), None)
+
+
+def _stored(row: Mapping[str, Any] | None, repository: str | None) -> dict[str, Any]:
+    """What the inventory knows of the registry, as fields of the answer."""
     stored = (
         {}
         if row is None
@@ -88,13 +115,13 @@ def check_registry(
             "problem_count": row["problem_count"],
         }
     )
-    return run_async(_ask(access, loaded, call, {**stored, "probed_repository": repository or ""}))
+    return {**stored, "probed_repository": repository or ""}
 
 
 def keep_found(check: RegistryCheck, write: Callable[[Callable[[Database], Any], ServiceCommand[Any]], Any]) -> None:
     """Keep in the inventory what was found out about deletion; while another process writes it is left undone."""
-    found = {name: check.capabilities.get(name, _UNKNOWN) for name in ("delete", "delete_tag")}
-    if not check.probed_repository or set(found.values()) == {_UNKNOWN}:
+    found = _worth_keeping(check)
+    if found is None:
         return
     command = ServiceCommand("capabilities", {"registry": check.registry, "found": found}, dict[str, str])
     with contextlib.suppress(Conflict):  # the answer is shown all the same, and a plan asks again
@@ -104,6 +131,12 @@ def keep_found(check: RegistryCheck, write: Callable[[Callable[[Database], Any],
             ),
             command,
         )
+
+
+def _worth_keeping(check: RegistryCheck) -> dict[str, str] | None:
+    """What was found out about deletion; ``None`` if that is nothing."""
+    found = {name: check.capabilities.get(name, _UNKNOWN) for name in ("delete", "delete_tag")}
+    return None if not check.probed_repository or set(found.values()) == {_UNKNOWN} else found
 
 
 async def _ask(

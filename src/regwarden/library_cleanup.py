@@ -127,14 +127,15 @@ class CleanupQuestions:
 
         Raises ``NotFound``, and ``Conflict`` for a plan that is not open, or is not the one with the fingerprint.
         """
-        from regwarden.library_approvals import Approved, approve
+        from regwarden.library_approvals import Approved, Approver, approve
         from regwarden.library_remote import ServiceCommand
 
         principal = os_user()
         command = ServiceCommand(
             "plan-approve", {"plan_id": plan_id, "principal": principal, "fingerprint": fingerprint}, Approved
         )
-        return Row(asdict(self._write(lambda database: approve(database, plan_id, principal, fingerprint), command)))
+        approver = Approver.of_machine(principal)
+        return Row(asdict(self._write(lambda database: approve(database, plan_id, approver, fingerprint), command)))
 
     def reject_plan(self, plan_id: int, *, reason: str = "") -> None:
         """Refuse a plan for ever. Raises ``NotFound``, ``Conflict``."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack
 
 from regwarden import clock
+from regwarden.core.access import Reach
 from regwarden.core.events import Action, Target
 from regwarden.core.patterns import parse_pattern
 from regwarden.core.quantities import parse_moment_or_duration
 from regwarden.errors import InputError, NotFound, StoreError
+from regwarden.library_reach import require_everything, require_whole
 from regwarden.library_rows import Row, RowPage
 from regwarden.settings_sections import CLASSES
 from regwarden.store.deliveries import find_delivery, list_quarantine
@@ -74,6 +76,7 @@ class EventQuestions:
     """The part of ``Inventory`` that is about notifications."""
 
     settings: LoadedSettings
+    _reach: Reach
 
     def _read(self, work: Callable[[Any], T]) -> T:
         raise NotImplementedError
@@ -93,7 +96,7 @@ class EventQuestions:
         """At most ``limit`` events and the cursor of those after them."""
         if limit is not None and limit < 1:
             raise InputError(f"a limit of {limit} rows is not possible", hint="Give a number from 1.", code="bad-limit")
-        query = build_event_query(filters)
+        query = replace(build_event_query(filters), reach=self._reach)
         page = self._read(lambda connection: list_events(connection, query, limit, cursor))
         return RowPage(tuple(map(Row, page.rows)), page.next_cursor, None)
 
@@ -112,7 +115,7 @@ class EventQuestions:
 
         With ``since`` those from that moment on come first. Looks into the database every ``poll_seconds``.
         """
-        query = build_event_query(filters)
+        query = replace(build_event_query(filters), reach=self._reach)
         position = 0 if query.since is not None else self._read(newest_event_id)
         while True:
             rows, position = self._read(partial(_list_after, query=query, position=position))
@@ -123,6 +126,7 @@ class EventQuestions:
 
     def unknown_hosts(self) -> list[Row]:
         """The hosts that events name and no registry has: host, event_count, first_at, last_at."""
+        require_everything(self._reach, "hosts that no registry has")
         try:
             return [Row(asdict(one)) for one in self._read(list_unknown_hosts)]
         except StoreError as error:
@@ -132,10 +136,12 @@ class EventQuestions:
 
     def has_blob_events(self) -> bool:
         """Whether notifications have told of uploads, mounts or pulls of blobs."""
+        require_everything(self._reach, "notifications")
         return self._read(has_blob_events)
 
     def quarantine(self, registry: str | None = None, *, limit: int = _QUARANTINE_ROWS) -> list[Row]:
         """Deliveries that could not be read, or whose registry is not known, newest first, without their bodies."""
+        require_everything(self._reach, "deliveries")
         found = self._read(lambda connection: list_quarantine(connection, registry=registry, limit=limit))
         return [Row({name: getattr(one, name) for name in DELIVERY_FIELDS}) for one in found]
 
@@ -144,6 +150,7 @@ class EventQuestions:
 
         ``body_sha256`` (hexadecimal) is that of the whole body, where only its beginning is kept. Raises ``NotFound``.
         """
+        require_everything(self._reach, "deliveries")
         found = self._read(lambda connection: find_delivery(connection, delivery_id))
         if found is None:
             raise NotFound(
@@ -199,17 +206,26 @@ class EventQuestions:
         return self._write(lambda database: make_secret(database, registry, rotate=rotate), command)
 
     def notifications(
-        self, registry: str, *, form: str = "lean", flavour: str = "distribution", address: str = ""
+        self,
+        registry: str,
+        *,
+        form: str = "lean",
+        flavour: str = "distribution",
+        address: str = "",
+        with_secret: bool = True,
     ) -> NotificationReport:
         """Whether the events of a registry arrive, and the block that makes it send them.
 
         ``form`` is lean, full or none; ``flavour`` distribution or gitlab; ``address`` that of the service as the
-        registry reaches it. For a configured registry without a secret one is made.
+        registry reaches it. For a configured registry without a secret one is made; not so without ``with_secret``,
+        where the block has a word in place of the secret.
         """
         from regwarden.library_notifications import BlockRequest, report_notifications
 
         asked = BlockRequest(registry, form, flavour, address)
-        return report_notifications(asked, self.settings, self._read, self.registry_secrets)
+        require_whole(self._reach, [registry])
+        secrets_of = self.registry_secrets if with_secret else None
+        return report_notifications(asked, self.settings, self._read, secrets_of)
 
 
 def _list_after(connection: Any, *, query: EventQuery, position: int) -> tuple[list[EventRow], int]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from regwarden.core.access import EVERYTHING, Reach
 from regwarden.core.explained import Explanation, RootAccount
 from regwarden.core.explaining import explain
 from regwarden.core.explaining_changes import Trial
@@ -39,6 +40,7 @@ class ExplainCall:
     waive: Sequence[str]
     known_zones: frozenset[str] = field(repr=False)
     now: datetime
+    reach: Reach = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +70,7 @@ def run_explain(connection: Any, call: ExplainCall) -> ExplainReport:
         call = replace(call, waive=(*call.waive, *map(str, stored.plan.waived)))
     found = _explain(connection, call, policies, wanted) if policies else None
     if found is None and plan is None:
-        hint = f"See what there is: regwarden tag list {wanted.repository}."
-        raise NotFound(f"the inventory does not know {wanted.text}", hint=hint, code="unknown-reference")
+        raise _unknown(wanted)
     return ExplainReport(subject=wanted.text, explanation=None if found is None else _explanation_row(found), plan=plan)
 
 
@@ -87,7 +88,7 @@ class _Wanted:
 
     @classmethod
     def parse(cls, connection: Any, call: ExplainCall) -> _Wanted:
-        known = [one.registry for one in reports.registry_overview(connection)]
+        known = [one.registry for one in reports.registry_overview(connection) if call.reach.touches(one.registry)]
         found = parse_selector(call.reference, known_registries=known)
         registry = found.registry or call.registry or (known[0] if len(known) == 1 else "")
         listed = ", ".join(sorted(known)) or "none; run regwarden crawl first"
@@ -103,7 +104,15 @@ class _Wanted:
         if repository is None or bool(tag) == (digest is not None):
             hint = "Write REPOSITORY:TAG or REPOSITORY@DIGEST, without patterns."
             raise InputError("one tag or one digest is explained at a time", hint=hint, code="bad-reference")
-        return cls(registry=registry, repository=repository, tag=tag, digest=digest)
+        wanted = cls(registry=registry, repository=repository, tag=tag, digest=digest)
+        if not call.reach.has(registry, repository):
+            raise _unknown(wanted)
+        return wanted
+
+
+def _unknown(wanted: _Wanted) -> NotFound:
+    hint = f"See what there is: regwarden tag list {wanted.repository}."
+    return NotFound(f"the inventory does not know {wanted.text}", hint=hint, code="unknown-reference")
 
 
 def _exact(found: Selector) -> str | None:
@@ -125,7 +134,7 @@ def _explain(connection: Any, call: ExplainCall, policies: Sequence[Policy], wan
         repository=repository,
         registry=load_registry(connection, wanted.registry),
         now=call.now,
-        holds=load_holds(connection, wanted.registry, call.now),
+        holds=load_holds(connection, wanted.registry, call.now, (wanted.repository,)),
         waived=frozenset(map(parse_guard, call.waive)),
     )
     with collector_paused():

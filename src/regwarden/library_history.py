@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from regwarden.core.access import EVERYTHING, Reach
 from regwarden.core.history import Interval, find_interval
 from regwarden.core.oci.references import parse_reference
 from regwarden.core.quantities import parse_moment
@@ -12,19 +13,22 @@ from regwarden.errors import InputError, NotFound
 from regwarden.store.history import TagHistory, find_histories, registry_names
 
 
-def read_history(connection: Any, text: str, as_of: datetime | str | None) -> list[dict[str, Any]]:
+def read_history(
+    connection: Any, text: str, as_of: datetime | str | None, reach: Reach = EVERYTHING
+) -> list[dict[str, Any]]:
     """Rows for ``[REGISTRY/]REPOSITORY:TAG``, newest first, or the one of the moment ``as_of``.
 
     Raises ``NotFound`` if the tag was never observed, or not yet at that moment; ``InputError`` for a bad reference
-    and where several registries have had the tag.
+    and where several registries have had the tag. What lies outside of ``reach`` was never observed.
     """
-    names = registry_names(connection)
+    names = {text: name for text, name in registry_names(connection).items() if reach.touches(name)}
     reference = parse_reference(text, known_registries=names)
     if reference.tag is None:
         hint = "Write REPOSITORY:TAG, for example team/app:1.0."
         raise InputError(f"{text[:160]!r} names no tag", hint=hint, code="bad-reference")
     chosen = [names.get(reference.registry, reference.registry)] if reference.registry else []
-    found = find_histories(connection, reference.repository, reference.tag, chosen)
+    listed = find_histories(connection, reference.repository, reference.tag, chosen)
+    found = [one for one in listed if reach.has(one.registry, one.repository)]
     if not found:
         raise NotFound(f"the tag {text} has never been observed", hint="Run: regwarden tag list")
     if len(found) > 1:

@@ -82,9 +82,12 @@ def report_notifications(
     asked: BlockRequest,
     loaded: LoadedSettings,
     read: Read,
-    secrets_of: Callable[[str], RegistrySecrets],
+    secrets_of: Callable[[str], RegistrySecrets] | None,
 ) -> NotificationReport:
-    """The status of a registry, and the block that is asked for. Raises ``InputError`` for an unknown form."""
+    """The status of a registry, and the block that is asked for; without ``secrets_of`` it has no secret.
+
+    Raises ``InputError`` for an unknown form.
+    """
     form, flavour = _chosen(asked)
     status, loss = _read_or(read, lambda connection: _stored(connection, asked.registry), (NotificationStatus(), None))
     next_at = _next_crawl_at(loaded, asked.registry, status.last_started_at)
@@ -138,7 +141,7 @@ def _next_crawl_at(loaded: LoadedSettings, registry: str, last_started_at: datet
 
 
 def _secret_for_block(
-    loaded: LoadedSettings, registry: str, secrets_of: Callable[[str], RegistrySecrets]
+    loaded: LoadedSettings, registry: str, secrets_of: Callable[[str], RegistrySecrets] | None
 ) -> tuple[str, tuple[str, ...]]:
     """The newest secret; or a placeholder, and why."""
     if loaded.find_registry(registry) is None:
@@ -147,6 +150,10 @@ def _secret_for_block(
             f"([[registry]]), then check it by that name; {PLACEHOLDER} in the block stands for the secret"
         )
         return PLACEHOLDER, (remark,)
+    if secrets_of is None:
+        return PLACEHOLDER, (
+            f"{PLACEHOLDER} in the block stands for the secret: `regwarden registry secret {registry}` prints it",
+        )
     try:
         return secrets_of(registry).secrets[0], ()
     except Conflict as error:

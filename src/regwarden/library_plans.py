@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
+from regwarden.core.access import EVERYTHING, Reach
 from regwarden.core.plan import GuardCode
 from regwarden.core.quantities import parse_duration
 from regwarden.core.selection import SelectionWords, parse_selection
@@ -16,7 +17,8 @@ from regwarden.library_policy_texts import parse_policy_texts
 from regwarden.library_remote import ServiceCommand
 from regwarden.settings_mistakes import nearest
 from regwarden.store import reports
-from regwarden.wiring import open_services, resolve_registry, run_async
+from regwarden.store.registry_hosts import save_hosts
+from regwarden.wiring import open_services, registry_hosts, resolve_registry, run_async
 
 if TYPE_CHECKING:
     from regwarden.settings_sources import LoadedSettings
@@ -56,11 +58,12 @@ class PlanArguments(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class PlanCall:
-    """One call of ``Inventory.create_plan``; ``made_by`` is who calls."""
+    """One call of ``Inventory.create_plan``; ``made_by`` is who calls, who may plan for what is in ``reach``."""
 
     arguments: PlanArguments
     made_by: str
     environ: Mapping[str, str] = field(repr=False)
+    reach: Reach = field(default=EVERYTHING, kw_only=True)
     known_zones: frozenset[str] = field(default=frozenset(), repr=False)
     on_progress: Callable[[PlanProgress], None] | None = None
     on_warning: Callable[[str], None] | None = None
@@ -95,8 +98,10 @@ async def perform_plan(database: Database, loaded: LoadedSettings, call: PlanCal
 
     Raises ``InputError`` for what cannot be understood, ``NotFound`` where no registry is meant.
     """
+    hosts = registry_hosts(loaded.settings)
+    await database.write(lambda connection: save_hosts(connection, hosts))
     registries = await database.read(reports.registry_overview)
-    known = {one.registry: one.url for one in registries}
+    known = {one.registry: one.url for one in registries if call.reach.touches(one.registry)}
     request = build_request(call, known)
     warn = call.on_warning or log_warning
     names = registries_in_scope(request, known) if call.arguments.get("probe", True) else ()
@@ -132,6 +137,7 @@ def build_request(call: PlanCall, known: Mapping[str, str]) -> PlanRequest:
         made_by=call.made_by,
         expires_after=parse_duration(arguments.get("expires", DEFAULT_EXPIRY)),
         is_untagged_known=arguments.get("untagged_known", False),
+        reach=call.reach,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from regwarden import clock
+from regwarden.core.access import Reach
 
 if TYPE_CHECKING:
     from regwarden.library_backtest import BacktestProgress, BacktestReport
@@ -16,6 +17,8 @@ T = TypeVar("T")
 
 class PolicyQuestions:
     """The part of ``Inventory`` that tries policies out. Nothing is changed, at no registry and in no database."""
+
+    _reach: Reach
 
     def _read(self, work: Callable[[Any], T]) -> T:
         raise NotImplementedError
@@ -46,6 +49,7 @@ class PolicyQuestions:
             waive=tuple(waive),
             known_zones=known_zones,
             now=clock.now(),
+            reach=self._reach,
         )
         return self._read(lambda connection: run_explain(connection, call))
 
@@ -74,6 +78,7 @@ class PolicyQuestions:
             every=every,
             known_zones=known_zones,
             now=clock.now(),
+            reach=self._reach,
             on_progress=on_progress,
         )
         return self._read(lambda connection: run_backtest(connection, call))

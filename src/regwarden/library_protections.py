@@ -43,7 +43,7 @@ def make_protection(
     def work(connection: Any) -> Protected:
         known = [one.registry for one in reports.registry_overview(connection)]
         now = clock.now()
-        hold = _parse_hold(text, registry, known)
+        hold = parse_hold(text, registry, known)
         ends = _parse_until(until, now)
         hold = Hold(
             id=0,
@@ -112,7 +112,8 @@ def end_protections(database: Database, ids: Sequence[int], principal: str) -> N
     database.write_now(work)
 
 
-def _parse_hold(text: str, registry: str | None, known: Sequence[str]) -> Hold:
+def parse_hold(text: str, registry: str | None, known: Sequence[str]) -> Hold:
+    """What a text means, in ``registry`` or the only one that is known. Raises ``InputError`` and ``NotFound``."""
     selector = parse_selector(text, known_registries=known)
     name = selector.registry or registry or (known[0] if len(known) == 1 else "")
     if not name:

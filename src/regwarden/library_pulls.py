@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypedDict, TypeVar, Unpack
 
 from regwarden import clock
+from regwarden.core.access import Reach
 from regwarden.core.patterns import Pattern, parse_pattern
 from regwarden.core.pull_agents import check_class
 from regwarden.core.pull_query import (
@@ -24,6 +26,7 @@ from regwarden.library_queries import past_moment
 from regwarden.library_rows import Row
 from regwarden.store.pull_reports import list_pulls, pulls_known_since
 from regwarden.store.query_fields import load_registries
+from regwarden.store.reaching import touched
 
 T = TypeVar("T")
 
@@ -55,6 +58,8 @@ class PullArguments(TypedDict, total=False):
 class PullQuestions:
     """The part of ``Inventory`` that is about pulls."""
 
+    _reach: Reach
+
     def _read(self, work: Callable[[Any], T]) -> T:
         raise NotImplementedError
 
@@ -69,14 +74,17 @@ class PullQuestions:
         build_pull_query(selectors, arguments)
 
         def read(connection: Any) -> list[dict[str, Any]]:
-            known = [name for one in load_registries(connection) for name in (one.name, one.host)]
-            return list_pulls(connection, build_pull_query(selectors, arguments, known_registries=known))
+            found = touched(load_registries(connection), self._reach)
+            known = [name for one in found for name in (one.name, one.host)]
+            query = build_pull_query(selectors, arguments, known_registries=known)
+            return list_pulls(connection, replace(query, reach=self._reach))
 
         return [Row(row) for row in self._read(read)]
 
     def pulls_known_since(self, *registries: str) -> dict[str, datetime | None]:
         """When the first notification of each registry came; ``None``: none has, so nothing is known of its pulls."""
-        return self._read(lambda connection: pulls_known_since(connection, registries))
+        found = self._read(lambda connection: pulls_known_since(connection, registries))
+        return {name: since for name, since in found.items() if self._reach.touches(name)}
 
 
 def build_pull_query(
@@ -118,7 +126,15 @@ def _moment(given: datetime | str | None, as_of: datetime | None) -> datetime | 
     if isinstance(given, datetime):
         return given.replace(tzinfo=UTC) if given.tzinfo is None else given
     parsed = parse_moment_or_duration(given.strip())
-    return (as_of or clock.now()) - parsed if isinstance(parsed, timedelta) else parsed
+    if isinstance(parsed, datetime):
+        return parsed
+    try:
+        return (as_of or clock.now()) - parsed
+    except OverflowError:
+        hint = "Give a later date, or a shorter time."
+        raise InputError(
+            f"there is no moment {given.strip()[:40]!r} before that one", hint=hint, code="bad-time"
+        ) from None
 
 
 def _texts(texts: Sequence[str]) -> tuple[str, ...]:

@@ -45,6 +45,11 @@ class QueryArguments(TypedDict, total=False):
     as_of: datetime | str | None
 
 
+def blob_conditions(*, missing: bool, orphaned: bool) -> tuple[str, ...]:
+    """The conditions of what is asked for so often that it has a word: blobs that are gone, or that nothing names."""
+    return (*(["state = missing"] if missing else []), *(["is_orphaned = true"] if orphaned else []))
+
+
 def moment_of(arguments: QueryArguments) -> datetime:
     """The aware moment up to which ages count. Raises ``InputError`` for a text that is not a date."""
     given = arguments.get("age_from")

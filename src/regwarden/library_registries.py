@@ -17,6 +17,7 @@ from regwarden.store.queries import list_rows
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from regwarden.core.access import Reach
     from regwarden.core.query import Query
     from regwarden.settings import Settings
 
@@ -25,6 +26,7 @@ Connection = Any
 RegistryRow = dict[str, object]
 
 _CURSOR: Final = "registry:"
+_FIGURES: Final = tuple(name for name in REGISTRY_FIELDS if name.endswith(("_count", "_bytes")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +69,23 @@ def _known(connection: Connection | None, query: Query, now: datetime, settings:
     found = [] if connection is None else list_rows(connection, everything, now).rows
     rows: dict[str, RegistryRow] = {str(row["registry"]): dict.fromkeys(REGISTRY_FIELDS) | row for row in found}
     if settings is None:
-        return [rows[name] for name in sorted(rows)]
+        return _within(rows, query.reach)
     crawled = {} if connection is None else load_crawl_times(connection)
     for one in settings.registry:
         unread = dict.fromkeys(REGISTRY_FIELDS) | {"registry": one.name, "url": one.url, "kind": one.kind}
         schedule = parse_schedule(one.crawl_every or settings.defaults.crawl_every)
         started_at = crawled[one.name].started_at if one.name in crawled else None
         rows.setdefault(one.name, unread)["next_crawl_at"] = next_run(schedule, started_at, now, seed=one.name)
-    return [rows[name] for name in sorted(rows)]
+    return _within(rows, query.reach)
+
+
+def _within(rows: dict[str, RegistryRow], reach: Reach) -> list[RegistryRow]:
+    """Those that reach touches; of one that it does not take in whole no figure that tells of all of it."""
+    return [
+        row if reach.has_all_of(name) else {**row, **dict.fromkeys(_FIGURES)}
+        for name, row in sorted(rows.items())
+        if reach.touches(name)
+    ]
 
 
 def _verdict(row: RegistryRow, query: Query, now: datetime) -> bool | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -9,16 +10,19 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from regwarden import clock
+from regwarden.core.access import EVERYTHING, Reach
 from regwarden.core.oci.digests import Digest
 from regwarden.core.quantities import parse_duration, parse_moment_or_duration
 from regwarden.core.query import Query
 from regwarden.errors import InputError
+from regwarden.library_reach import require_whole
 from regwarden.library_rows import Row
 from regwarden.settings import Settings
 from regwarden.store.growth import Period, list_growth
 from regwarden.store.holders import ContentReport, find_content
 from regwarden.store.query_fields import load_registries
 from regwarden.store.query_selection import find_registry
+from regwarden.store.reaching import touched
 from regwarden.store.time_travel import (
     KeptPulls,
     add_payload,
@@ -36,7 +40,7 @@ Connection = Any
 class PastAnswers:
     """Reads from the state of a moment; the last one is kept, so that the pages of one answer need it made only once.
 
-    Not for several threads at once.
+    Several threads are answered one after the other: a state may be as large as the inventory.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -44,11 +48,12 @@ class PastAnswers:
         self._key: object = None
         self._past: Connection = None
         self._resources = ExitStack()
+        self._answering = threading.Lock()
 
     def close(self) -> None:
         """Give the kept state up."""
-        self._key = None
-        self._resources.close()
+        with self._answering:
+            self._drop()
 
     def ask(self, source: Connection, moment: datetime, query: Query, work: Callable[[Connection], T]) -> T:
         """The result of ``work`` on the state that the registries of a question had at ``moment``.
@@ -59,24 +64,30 @@ class PastAnswers:
 
     def read(self, source: Connection, moment: datetime, names: Sequence[str], work: Callable[[Connection], T]) -> T:
         """As ``ask``, for the named registries, or all."""
-        return work(self._open(source, moment, names))
+        with self._answering:
+            return work(self._open(source, moment, names))
 
     def find_content(
-        self, source: Connection, moment: datetime, digest: str, registry: str | None
+        self, source: Connection, moment: datetime, digest: str, registry: str | None, reach: Reach = EVERYTHING
     ) -> ContentReport | None:
         """As ``store.holders.find_content``, at ``moment``."""
-        names = [] if registry is None else [find_registry(registry, load_registries(source)).name]
-        past = self._open(source, moment, names)
-        found = find_content(past, digest, registry)
-        if found is None or found.manifest is None:
-            return found
-        add_payload(source, past, Digest.parse(found.digest).to_bytes())
-        return find_content(past, found.digest, registry)
+        names = [] if registry is None else [find_registry(registry, touched(load_registries(source), reach)).name]
+        with self._answering:
+            past = self._open(source, moment, names)
+            found = find_content(past, digest, registry, reach)
+            if found is None or found.manifest is None:
+                return found
+            add_payload(source, past, Digest.parse(found.digest).to_bytes())
+            return find_content(past, found.digest, registry, reach)
+
+    def _drop(self) -> None:
+        self._key = None
+        self._resources.close()
 
     def _open(self, source: Connection, moment: datetime, names: Sequence[str]) -> Connection:
         key = (moment, tuple(sorted(names)), fingerprint(source))
         if key != self._key:
-            self.close()
+            self._drop()
             kept_since = clock.now() - parse_duration(self._settings.events.keep_pulls)
             pulls = KeptPulls(self._settings.pulls.use, kept_since)
             self._past = self._resources.enter_context(open_past(source, moment, names, pulls=pulls))
@@ -87,9 +98,12 @@ class PastAnswers:
 class TimeQuestions:
     """The part of ``Inventory`` that answers about growth and the beginnings of what is known."""
 
+    _reach: Reach
+
     def history_starts(self, *names: str) -> list[Row]:
         """Since when each registry (or those named) is known: ``first_seen_at``, ``first_crawled_at`` completely."""
-        return [Row(asdict(one)) for one in self._read(lambda connection: history_starts(connection, names))]
+        found = self._read(lambda connection: history_starts(connection, names))
+        return [Row(asdict(one)) for one in found if self._reach.touches(one.registry)]
 
     def growth(
         self,
@@ -112,8 +126,15 @@ class TimeQuestions:
             hint = f"There are: {', '.join(Period)}."
             raise InputError(f"{by[:40]!r} is no length of time for growth", hint=hint) from None
         first = None if since is None else _moment(since)
+        reach = self._reach
+        if repository is None:
+            require_whole(reach, names)
         rows = self._read(lambda connection: list_growth(connection, names, repository, since=first, by=period))
-        return [Row(asdict(row)) for row in rows]
+        return [
+            Row(asdict(row))
+            for row in rows
+            if (reach.has_all_of(row.registry) if row.repository is None else reach.has(row.registry, row.repository))
+        ]
 
     def _read(self, work: Callable[[Connection], T]) -> T:
         """Given by ``Inventory``."""

@@ -12,6 +12,8 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +28,7 @@ from regwarden.flows.ingest import Applied, Applier
 from regwarden.flows.intake import Intake
 from regwarden.flows.services import Services
 from regwarden.jobs.runner import RegistryWork, Runner, RunnerWork
+from regwarden.library_tokens import SetupToken, ensure_setup_token
 from regwarden.registries.api import Connector
 from regwarden.service_commands import service_handlers
 from regwarden.service_context import ServiceContext
@@ -38,9 +41,10 @@ from regwarden.store.installation import ensure_installation_id
 from regwarden.store.service_socket import socket_beside
 from regwarden.web.app import Application, Readiness
 from regwarden.web.bodies import BodyReader
-from regwarden.web.control import control_app, control_socket
+from regwarden.web.control import Handler, control_app, control_socket
 from regwarden.web.hooks import CompatibleHooks, Hooks
 from regwarden.web.listening import bound, serving, shown_address
+from regwarden.web.mounting import Web
 from regwarden.web.secrets import HookSecrets
 from regwarden.web.tls import ServerCertificate
 from regwarden.wiring import build_folding, build_keeping, new_installation_id, open_registry, resolve_registry
@@ -57,11 +61,15 @@ log = structlog.get_logger("regwarden.service")
 class Ready:
     """What a service that has started tells: where it listens, whom it serves, and where it keeps what it learns.
 
+    ``compatible_addresses`` has the listeners that behave as those of predecessors, by their names. ``setup`` is the
+    token of a first start, or what to do where nobody could come in.
     ``schedules`` has the crawl schedule of each registry that is crawled, ``problems`` why others are not.
     """
 
     addresses: tuple[str, ...]
-    compatible_address: str
+    compatible_addresses: Mapping[str, str]
+    has_api: bool
+    setup: SetupToken = field(repr=False)
     database: str
     schedules: Mapping[str, str]
     problems: Mapping[str, str]
@@ -97,13 +105,24 @@ async def serve(
             open_database(settings.database or default_database(), access=Access.WRITE, create=True)
         )
         service = await _open(stack, database, loaded, environ)
+        own = {
+            one.name: (one.app, stack.enter_context(bound(parse_listen_address(one.address))))
+            for one in service.web.listeners
+        }
         tasks = await stack.enter_async_context(_in_background(*service.works(certificate)))
         stack.push_async_callback(service.intake.drain)
-        await stack.enter_async_context(_commands(service, loaded, environ))
-        await stack.enter_async_context(serving(service.main_app(), listeners, certificate))
+        await stack.enter_async_context(_commands(service))
+        opened = partial(serving, certificate=certificate, trusted_proxies=settings.server.trusted_proxies)
+        await stack.enter_async_context(opened(service.main_app(), listeners))
         if compatible:
-            await stack.enter_async_context(serving(service.compatible_app(), compatible, certificate))
-        on_ready(service.ready(listeners, compatible, is_tls=certificate is not None))
+            await stack.enter_async_context(opened(service.compatible_app(), compatible))
+        for app, sockets in own.values():
+            await stack.enter_async_context(opened(app, sockets))
+        stack.push_async_callback(service.web.close)  # before the listeners wait for streams to end
+        # Last of what may fail: a token that was made and never shown would keep everybody out.
+        setup = await _ensure_setup_token(service, listeners)
+        shown = {"regstat": compatible} | {name: sockets for name, (_, sockets) in own.items()}
+        on_ready(service.ready(listeners, shown, setup, is_tls=certificate is not None))
         await _until(stopped, tasks)
         log.info("stopping")
 
@@ -121,16 +140,18 @@ class _Service:
     schedules: Mapping[str, str]
     problems: Mapping[str, str]
     bodies: BodyReader
+    handlers: Mapping[str, Handler]
+    web: Web
 
     def works(self, certificate: ServerCertificate | None) -> list[Coroutine[Any, Any, None]]:
         """What runs as long as the service."""
-        works = [self.applier.run(), self.runner.run(), self.secrets.watch()]
+        works = [self.applier.run(), self.runner.run(), self.secrets.watch(), *(work() for work in self.web.works)]
         return works if certificate is None else [*works, certificate.watch()]
 
     def main_app(self) -> Application:
         """The main listener."""
         hooks = Hooks(self.intake, self.secrets.senders, clock.now, self.bodies)
-        return Application(hooks, Readiness(self.database, lambda: self.applier.problem))
+        return Application(hooks, Readiness(self.database, lambda: self.applier.problem), self.web.mounts)
 
     def compatible_app(self) -> CompatibleHooks:
         """The listener that behaves as regstat's."""
@@ -139,22 +160,27 @@ class _Service:
             log.warning("events are taken from anybody who can reach the listener", listen=regstat.listen)
         return CompatibleHooks(self.intake, self.secrets.senders, clock.now, self.bodies, regstat)
 
-    async def note_command(self, _name: str) -> None:
-        """A command has changed something: look. A new secret is valid before anybody is told of it."""
-        self.applier.wake()
-        self.runner.wake()
-        self.secrets.wake()  # looks again if the next line fails
-        with suppress(StoreError):
-            await self.secrets.reload()
-
-    def ready(self, listeners: Sequence[socket.socket], compatible: Sequence[socket.socket], *, is_tls: bool) -> Ready:
+    def ready(
+        self,
+        listeners: Sequence[socket.socket],
+        compatible: Mapping[str, Sequence[socket.socket]],
+        setup: SetupToken,
+        *,
+        is_tls: bool,
+    ) -> Ready:
         """What there is to tell once it runs."""
         return Ready(
-            tuple(shown_address(one, is_tls=is_tls) for one in listeners),
-            ", ".join(shown_address(one, is_tls=is_tls) for one in compatible),
-            self.database.display_url,
-            self.schedules,
-            self.problems,
+            addresses=tuple(shown_address(one, is_tls=is_tls) for one in listeners),
+            compatible_addresses={
+                name: ", ".join(shown_address(one, is_tls=is_tls) for one in sockets)
+                for name, sockets in compatible.items()
+                if sockets
+            },
+            has_api=self.settings.server.api_enabled,
+            setup=setup,
+            database=self.database.display_url,
+            schedules=self.schedules,
+            problems=self.problems,
         )
 
 
@@ -177,6 +203,21 @@ async def _open(
             runner.note_events()
 
     applier = Applier(database, clock.now, build_folding(settings, installation), note_applied)
+    wakes, refreshes = [applier.wake, runner.wake, secrets.wake], [secrets.reload]
+
+    async def note_command(_name: str) -> None:
+        """A command has changed something: look. A new secret or token is valid before anybody is told of it."""
+        for wake in wakes:
+            wake()
+        for refresh in refreshes:
+            with suppress(StoreError):  # woken, it looks again
+                await refresh()
+
+    context = ServiceContext(database, loaded, environ, note_command)
+    handlers = service_handlers(context)
+    web = await _open_web(stack, context, handlers, installation)
+    wakes += web.wakes
+    refreshes += web.refreshes
     sources = {*(one.name for one in settings.registry), *hosts_by_registry(_hosts(settings))}
     await database.write(lambda connection: replay_known(connection, sources))
     return _Service(
@@ -189,7 +230,41 @@ async def _open(
         schedules={work.target.name: str(work.schedule) for work in registries.works},
         problems=registries.problems,
         bodies=BodyReader(),
+        handlers=handlers,
+        web=web,
     )
+
+
+async def _open_web(
+    stack: AsyncExitStack, context: ServiceContext, handlers: Mapping[str, Handler], installation: str
+) -> Web:
+    """What is served beside hooks. Loading the libraries for it takes as long as all else: only where it is wanted."""
+    compat = context.loaded.settings.compat
+    others = (compat.imagelist, compat.gitlab_registry_usage_rest)
+    if not (context.loaded.settings.server.api_enabled or any(one.enabled or one.listen for one in others)):
+        return Web()
+    from regwarden.service_web import open_web
+
+    return await open_web(stack, context, handlers, installation)
+
+
+async def _ensure_setup_token(service: _Service, listeners: Sequence[socket.socket]) -> SetupToken:
+    """The token of a first start, where there is an API that nobody else could use; it is valid from now on."""
+    if not service.settings.server.api_enabled:
+        return SetupToken()
+    is_loopback_only = all(map(_is_of_this_machine, listeners))
+    made = await asyncio.to_thread(
+        ensure_setup_token, service.database, service.settings, is_loopback_only=is_loopback_only, now=clock.now()
+    )
+    for refresh in service.web.refreshes:
+        await refresh()
+    return made
+
+
+def _is_of_this_machine(listener: socket.socket) -> bool:
+    if listener.family not in (socket.AF_INET, socket.AF_INET6):
+        return True  # a Unix socket
+    return ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,14 +297,13 @@ async def _open_registries(
 
 
 @asynccontextmanager
-async def _commands(service: _Service, loaded: LoadedSettings, environ: Mapping[str, str]) -> AsyncIterator[None]:
+async def _commands(service: _Service) -> AsyncIterator[None]:
     """Run commands of other processes while the block lasts, where they cannot write themselves."""
     path = socket_beside(service.database.url)
     if path is None:
         yield
         return
-    context = ServiceContext(service.database, loaded, environ, service.note_command)
-    async with control_socket(path, control_app(service_handlers(context))):
+    async with control_socket(path, control_app(service.handlers)):
         yield
 
 

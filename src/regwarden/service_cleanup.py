@@ -18,7 +18,7 @@ from regwarden.library_apply import (
     perform_finish,
     perform_undo,
 )
-from regwarden.library_approvals import Approved, approve, reject
+from regwarden.library_approvals import Approved, Approver, approve, reject
 from regwarden.library_plans import PlanArguments, PlanCall, PlanMade, perform_plan
 from regwarden.library_protections import Protected, end_protections, make_protection
 from regwarden.service_context import Command, ServiceContext
@@ -39,7 +39,7 @@ async def _create(context: ServiceContext, asked: CreateRequest, tell: Tell) -> 
 
 
 class ApproveRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who agrees to which plan."""
+    """Which user of a machine agrees to which plan. Nobody can say here that they are signed in."""
 
     plan_id: int
     principal: str
@@ -47,7 +47,8 @@ class ApproveRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 async def _approve(context: ServiceContext, asked: ApproveRequest, _tell: Tell) -> Approved:
-    return await asyncio.to_thread(approve, context.database, asked.plan_id, asked.principal, asked.fingerprint)
+    approver = Approver.of_machine(asked.principal)
+    return await asyncio.to_thread(approve, context.database, asked.plan_id, approver, asked.fingerprint)
 
 
 class RejectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -14,6 +14,8 @@ from regwarden.flows.crawl import CrawlReport
 from regwarden.library_crawl import CrawlArguments, CrawlCall, check_argument_names, perform_crawl
 from regwarden.library_notifications import RegistrySecrets, make_secret
 from regwarden.library_replay import Replayed, replay_deliveries
+from regwarden.service_access import ACCESS_COMMANDS
+from regwarden.service_allow import ALLOW_COMMANDS
 from regwarden.service_cleanup import CLEANUP_COMMANDS
 from regwarden.service_context import Command, ServiceContext
 from regwarden.store.capabilities import merge_capabilities
@@ -78,6 +80,8 @@ async def _purge(context: ServiceContext, _asked: PurgeRequest, _tell: Tell) -> 
 
 
 COMMANDS: Final[Mapping[str, Command[Any]]] = {
+    **ACCESS_COMMANDS,
+    **ALLOW_COMMANDS,
     **CLEANUP_COMMANDS,
     "capabilities": Command(CapabilitiesRequest, _capabilities),
     "crawl": Command(CrawlRequest, _crawl),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -17,10 +17,20 @@ from regwarden.core.quantities import parse_duration
 from regwarden.core.schedule import parse_schedule
 from regwarden.errors import InputError
 from regwarden.settings import RegistrySettings, Settings, check_registry_name, parse_registry_url
+from regwarden.settings_access_checks import (
+    check_allow_list,
+    check_directory,
+    check_identity_providers,
+    check_roles,
+    check_sign_ins,
+)
 from regwarden.settings_mistakes import Lines
-from regwarden.settings_sections import PullRule, parse_listen_address
+from regwarden.settings_mistakes import at_setting as _at
+from regwarden.settings_sections import PullRule, check_proxy, parse_listen_address
 
 MAX_HOOK_SECRETS: Final = 2
+_MAX_TOKEN_LIFETIME: Final = timedelta(days=366)
+_PREFIX: Final = re.compile(r"/|(?:/[A-Za-z0-9._~-]+)+")
 _HOST: Final = re.compile(r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
@@ -45,6 +55,13 @@ def check_settings(settings: Settings, lines: Lines, origins: Mapping[str, str])
     for number, rule in enumerate(settings.pull_rule, 1):
         _check_rule(rule, f"pull_rule.{number}", origins)
     _check_regstat(settings, origins)
+    _check_imagelist(settings, origins)
+    _check_gitlab_rest(settings, origins)
+    check_directory(settings, origins)
+    check_identity_providers(settings, origins)
+    check_roles(settings, origins)
+    check_sign_ins(settings, origins)
+    check_allow_list(settings, origins)
     return settings
 
 
@@ -53,16 +70,6 @@ def _schedules(settings: Settings) -> Iterator[tuple[str, str]]:
     for registry in settings.registry:
         if registry.crawl_every:
             yield f"registry.{registry.name}.crawl_every", registry.crawl_every
-
-
-@contextmanager
-def _at(origins: Mapping[str, str], path: str) -> Iterator[None]:
-    """Raise an ``InputError`` of the block with the place of the setting in front."""
-    try:
-        yield
-    except InputError as error:
-        place = origins.get(path, "default").removeprefix("file ")
-        raise InputError(f"{place}: {path}: {error.message}", hint=error.hint, code=error.code) from None
 
 
 def _check_registries(settings: Settings, lines: Lines) -> Settings:
@@ -152,6 +159,9 @@ def _check_server(settings: Settings, origins: Mapping[str, str]) -> None:
             raise InputError(
                 f"{server.public_url[:120]!r} is not an address", hint="Write https://regwarden.example.com"
             )
+    with _at(origins, "server.trusted_proxies"):
+        for network in server.trusted_proxies:
+            check_proxy(network)
     with _at(origins, "server.tls_key"):
         if server.tls_key and not server.tls_certificate:
             raise InputError("there is a key but no certificate", hint='Add tls_certificate = "…" to [server].')
@@ -198,3 +208,55 @@ def _check_regstat(settings: Settings, origins: Mapping[str, str]) -> None:
             raise InputError(
                 f"there is no registry called {regstat.registry[:120]!r}", hint="Add it as [[registry]], or correct it."
             )
+
+
+def _check_imagelist(settings: Settings, origins: Mapping[str, str]) -> None:
+    imagelist = settings.compat.imagelist
+    with _at(origins, "compat.imagelist.listen"):
+        if imagelist.listen:
+            others = (settings.compat.regstat.listen,) if settings.compat.regstat.listen else ()
+            _check_listeners((*settings.server.listen, *others, imagelist.listen))
+    for key in ("unauthenticated_reads", "unauthenticated_writes", "tokens_file"):
+        with _at(origins, f"compat.imagelist.{key}"):
+            if getattr(imagelist, key) and not (imagelist.enabled or imagelist.listen):
+                raise InputError(
+                    "the interface of imagelist is not served anywhere",
+                    hint='Add enabled = true or listen = "0.0.0.0:8000" to [compat.imagelist].',
+                )
+    with _at(origins, "compat.imagelist.unauthenticated_writes"):
+        if imagelist.unauthenticated_writes and imagelist.tokens_file:
+            raise InputError(
+                "writing is open to anybody, and there is a tokens file",
+                hint="Keep one of unauthenticated_writes and tokens_file.",
+            )
+
+
+def _check_gitlab_rest(settings: Settings, origins: Mapping[str, str]) -> None:
+    compat, rest = settings.compat, settings.compat.gitlab_registry_usage_rest
+    with _at(origins, "compat.gitlab_registry_usage_rest.listen"):
+        if rest.listen:
+            others = filter(None, (compat.regstat.listen, compat.imagelist.listen))
+            _check_listeners((*settings.server.listen, *others, rest.listen))
+    with _at(origins, "compat.gitlab_registry_usage_rest.prefix"):
+        if not _PREFIX.fullmatch(rest.prefix):
+            raise InputError(f"{rest.prefix[:120]!r} is not a path", hint="Write / or /some/path.")
+    with _at(origins, "compat.gitlab_registry_usage_rest.token_lifetime"):
+        if not timedelta() < parse_duration(rest.token_lifetime) <= _MAX_TOKEN_LIFETIME:
+            raise InputError("tokens are valid for up to 366 days", hint='Write "2w".')
+    with _at(origins, "compat.gitlab_registry_usage_rest.registry"):
+        if rest.enabled or rest.listen or rest.registry:
+            shown_registry(settings)
+
+
+def shown_registry(settings: Settings) -> str:
+    """The name of the one registry that gitlab-registry-usage-rest's interface shows. Raises ``InputError``."""
+    named, names = settings.compat.gitlab_registry_usage_rest.registry, [one.name for one in settings.registry]
+    if named in names or (not named and len(names) == 1):
+        return named or names[0]
+    if named:
+        hint = "Add it as [[registry]], or correct it."
+        raise InputError(f"there is no registry called {named[:120]!r}", hint=hint)
+    raise InputError(
+        f"the interface shows one registry, and {len(names)} are configured",
+        hint='Add registry = "NAME" to [compat.gitlab_registry_usage_rest].',
+    )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,6 +58,16 @@ class Lines:
 def entry_path(section: str, number: int, entry: Mapping[str, Any]) -> str:
     """How one of several tables is called: ``registry.NAME``, ``pull_rule.1``."""
     return f"{section}.{entry.get('name', number + 1)}"
+
+
+@contextmanager
+def at_setting(origins: Mapping[str, str], path: str) -> Iterator[None]:
+    """Raise an ``InputError`` of the block with the place of the setting in front."""
+    try:
+        yield
+    except InputError as error:
+        place = origins.get(path, "default").removeprefix("file ")
+        raise InputError(f"{place}: {path}: {error.message}", hint=error.hint, code=error.code) from None
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Annotated, Final
 
 import msgspec
@@ -17,6 +18,7 @@ from regwarden.settings_access import GitlabRegistryUsageRestSettings, Imagelist
 
 CLASSES = ("workload", "ci", "human", "scanner", "replicator", "crawler", "other")
 MAX_PORT: Final = 65535
+UNIX_PEER: Final = "unix"
 _UNIX: Final = "unix:"
 _LISTEN: Final = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\]):(?P<port>[0-9]{1,5})")
 
@@ -36,6 +38,16 @@ class ServerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             extra={"example": "https://regwarden.example.com"},
         ),
     ] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description=(
+                'Networks of reverse proxies ("unix": at Unix sockets) whose X-Forwarded-For is believed; they must '
+                "set it themselves."
+            ),
+            extra={"example": ["127.0.0.1/32", "unix"]},
+        ),
+    ] = ()
     tls_certificate: Annotated[
         str,
         Meta(
@@ -147,6 +159,17 @@ def parse_listen_address(text: str) -> ListenAddress:
             hint="Write HOST:PORT, for example 127.0.0.1:8350, 0.0.0.0:8350 (all interfaces) or unix:/path/to/socket.",
         )
     return ListenAddress(match["host"].strip("[]"), int(match["port"]))
+
+
+def check_proxy(text: str) -> str:
+    """Return ``text`` if it is a network, an address or ``unix``, else raise ``InputError``."""
+    if text != UNIX_PEER:
+        try:
+            ip_network(text)
+        except ValueError:
+            hint = 'Write a network such as 10.0.0.0/8, an address, or "unix".'
+            raise InputError(f"{text[:120]!r} is no network of proxies", hint=hint) from None
+    return text
 
 
 def _bracketed(host: str) -> str:

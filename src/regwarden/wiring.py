@@ -17,9 +17,12 @@ from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from regwarden import clock
+from regwarden.core.allow_images import compared_host, host_of
 from regwarden.core.pulls import Classifier
 from regwarden.core.quantities import parse_duration
 from regwarden.errors import InputError, NotFound
+from regwarden.flows.allow_questions import build_allow_options
+from regwarden.flows.allowing import AllowList
 from regwarden.flows.crawl import RegistryTarget
 from regwarden.flows.ingest import EventRegistry, Folding
 from regwarden.flows.services import Services
@@ -214,7 +217,21 @@ def build_keeping(settings: Settings) -> Keeping:
         events=parse_duration(kept.keep_events),
         pulls=parse_duration(kept.keep_pulls),
         trash=parse_duration(settings.cleanup.keep_trash),
+        decisions=parse_duration(settings.allow.keep_decisions),
     )
+
+
+def registry_hosts(settings: Settings) -> dict[str, tuple[str, ...]]:
+    """Under which hosts each configured registry is known, in the form in which images are compared."""
+    return {
+        one.name: tuple(dict.fromkeys(compared_host(host_of(text)) for text in (one.url, *one.aliases)))
+        for one in settings.registry
+    }
+
+
+def build_allow_list(database: Database, settings: Settings) -> AllowList:
+    """The allow-list as it answers in a service; it must be opened."""
+    return AllowList(database, build_allow_options(settings.allow), registry_hosts(settings))
 
 
 def new_installation_id() -> str:

@@ -24,6 +24,20 @@ BLIND_EXCEPTS = {
     "jobs/runner.py": "what fails in the background is logged and tried again, and nothing else stops for it",
     "store/writer.py": "the writer thread hands every failure to the caller that waits for it",
     "testing/threads.py": "a server's thread hands its failure to the thread that started it",
+    "web/operations.py": "nobody awaits an operation's task: what went wrong is logged and is its state",
+}
+
+# Where libraries may be named that are slow to load, or that speak with those outside.
+LIBRARIES = {
+    "fastapi": ("web/api/",),
+    "pydantic": ("web/api/",),
+    "starlette": ("web/", "service_web.py"),
+    "uvicorn": ("web/",),
+    "httptools": ("web/",),
+    "ldap3": ("identity/",),
+    "joserfc": ("identity/", "web/login_cookie.py"),
+    "cryptography": ("identity/", "web/login_cookie.py"),
+    "watchfiles": ("identity/", "web/"),
 }
 
 
@@ -49,6 +63,22 @@ def test_sql_is_written_in_the_store_only():
         if SQL.search(text)
     ]
     assert found == []
+
+
+def test_libraries_that_serve_and_sign_in_are_named_in_their_places_only():
+    found = [
+        f"{module.name}: {name}"
+        for module in modules()
+        for name in _imported(module.tree)
+        if not module.name.startswith(LIBRARIES.get(name, ("",)))
+    ]
+    assert found == []
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    names = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level}
+    names |= {one.name for node in ast.walk(tree) if isinstance(node, ast.Import) for one in node.names}
+    return {name.partition(".")[0] for name in names}
 
 
 def test_nothing_in_core_is_asynchronous():

@@ -13,6 +13,7 @@ import pytest
 
 from regwarden import __version__
 from regwarden.cli.failures import run_guarded
+from regwarden.store.database import Access, open_database
 from tests.sample_inventory import Run, isolated_environment, small_registry
 
 COMMANDS = ("demo", "crawl", "usage", "repository", "tag", "manifest", "blob", "registry", "export", "config", "db")
@@ -58,6 +59,34 @@ def test_help_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "tag list",
+        "token list",
+        "token create ci --role viewer",
+        "allow list",
+        "allow check x",
+        "db check",
+        "export tag",
+    ],
+)
+def test_what_only_the_service_needs_is_not_loaded_by_other_commands(tmp_path: Path, arguments: str) -> None:
+    heavy = ("fastapi", "pydantic", "starlette", "uvicorn", "joserfc", "cryptography", "ldap3", "watchfiles", "aiohttp")
+    database = f"sqlite:///{tmp_path / 'inventory.sqlite3'}"
+    open_database(database, access=Access.WRITE, create=True).close()
+    code = (
+        "import sys\n"
+        "from regwarden.cli.main import cli\n"
+        f"try: cli({[*arguments.split(), '--database', database]!r})\n"
+        "except SystemExit as ended: print(ended.code)\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    *_, status, loaded = result.stdout.splitlines()
+    assert (status in ("0", "1", "3"), loaded) == (True, "[]"), result.stderr
 
 
 def test_the_module_can_be_run() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "src" / "regwarden" / "cli" / "policy_example.yaml"
+EXAMPLE = ROOT / "src" / "regwarden" / "core" / "policy_example.yaml"
 WRONG = EXAMPLE.read_text().replace("default: keep", "defalt: keep").replace("newest: 3", "newest: 0")
 
 

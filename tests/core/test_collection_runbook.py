@@ -105,3 +105,9 @@ def test_it_says_how_much_it_frees(expected, said):
 )
 def test_the_kind_is_guessed_from_what_the_registry_can_and_says(server, delete_tag, headers, flavour):
     assert guess_flavour(server, delete_tag, headers) is flavour
+
+
+def test_the_commands_of_a_runbook_name_the_plan_whose_end_it_is():
+    runbook = build_runbook("prod", Flavour.DISTRIBUTION_2, EXACT)
+    assert "regwarden plan finish 12 --collected" in runbook_text(runbook, plan_id=12)
+    assert "regwarden plan finish PLAN --collected" in runbook_text(runbook)

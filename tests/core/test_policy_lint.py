@@ -344,7 +344,7 @@ def test_no_warning_is_given_that_is_not_explained():
     assert given_codes == set(WARNINGS)
 
 
-@pytest.mark.parametrize("path", ["tests/data/policies/complete.yaml", "src/regwarden/cli/policy_example.yaml"])
+@pytest.mark.parametrize("path", ["tests/data/policies/complete.yaml", "src/regwarden/core/policy_example.yaml"])
 def test_the_examples_to_follow_have_no_warning(path):
     for policy in parse_policies((ROOT / path).read_text(), name=path):
         assert lint(policy) == ()

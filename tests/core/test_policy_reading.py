@@ -25,7 +25,7 @@ from tests.policies import HEAD, built, policy_of, problems_of
 
 FOLDER = Path(__file__).parents[1] / "data" / "policies"
 COMPLETE = (FOLDER / "complete.yaml").read_text()
-EXAMPLES = [*FOLDER.glob("*.yaml"), Path(__file__).parents[2] / "src" / "regwarden" / "cli" / "policy_example.yaml"]
+EXAMPLES = [*FOLDER.glob("*.yaml"), Path(__file__).parents[2] / "src" / "regwarden" / "core" / "policy_example.yaml"]
 
 
 def test_the_complete_policy_says_what_is_written():

@@ -14,7 +14,7 @@ from regwarden.core.policy_schema import build_schema
 from tests.policies import HEAD, built
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = [*(ROOT / "tests" / "data" / "policies").glob("*.yaml"), ROOT / "src/regwarden/cli/policy_example.yaml"]
+EXAMPLES = [*(ROOT / "tests" / "data" / "policies").glob("*.yaml"), ROOT / "src/regwarden/core/policy_example.yaml"]
 VALIDATOR = jsonschema.Draft7Validator(build_schema())
 
 

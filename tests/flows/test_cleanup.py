@@ -212,12 +212,19 @@ async def test_two_people_are_two_who_signed_in():
     content.repository("app").add(NEW, "v1")
     async with cleaning(content) as cleanup:
         await cleanup.crawl()
-        for kind, state in ((ApprovalKind.OS_USER, "open"), (ApprovalKind.SIGNED_IN, "applied")):
-            plan_id = await cleanup.save(cleanup.plan(policy), "ann", "bob", kind=kind)
+        signed_in = ApprovalKind.SIGNED_IN
+        for names, kind, state, count in (
+            (("bob", "cid"), ApprovalKind.OS_USER, "open", 0),
+            (("bob", "cid"), ApprovalKind.PROGRAM, "open", 0),
+            (("ann", "bob"), signed_in, "open", 1),  # ann has made it
+            (("bob", "bob"), signed_in, "open", 1),
+            (("bob", "cid"), signed_in, "applied", 2),
+        ):
+            plan_id = await cleanup.save(cleanup.plan(policy), *names, kind=kind)
             if state == "applied":
                 await cleanup.apply(plan_id)
             else:
-                with pytest.raises(Conflict, match="2 signed-in people and has 0"):
+                with pytest.raises(Conflict, match=f"2 signed-in people and has {count}"):
                     await cleanup.apply(plan_id)
             assert cleanup.stored(plan_id).state == state
 

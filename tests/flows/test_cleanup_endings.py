@@ -113,7 +113,7 @@ async def test_an_expired_plan_stays_open_as_long_as_nobody_knows_what_became_of
         cleanup.inventory.connector.head_manifest = silent  # type: ignore[method-assign, assignment]  # as if it were down
         report = await cleanup.apply(plan_id, WAIVED)
         assert (report.state, report.results) == ("applying", {"done": 1, "drifted": 1, "intended": 1})
-        assert "of 1 steps nobody knows whether they were done" in report.stopped
+        assert "of 1 step nobody knows whether it was done" in report.stopped
         cleanup.inventory.connector.head_manifest = head  # type: ignore[method-assign]  # it is up again
         again = await cleanup.apply(plan_id, WAIVED)
         assert (again.state, again.results) == ("applied", {"done": 2, "drifted": 1})

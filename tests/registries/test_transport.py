@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,9 +15,9 @@ import structlog
 
 from regwarden import clock
 from regwarden.core.oci.digests import Digest
-from regwarden.errors import RegistryDenied, RegistryError, RegistryProtocolError, RegistryUnreachable
+from regwarden.errors import InputError, RegistryDenied, RegistryError, RegistryProtocolError, RegistryUnreachable
 from regwarden.registries.api import FetchedManifest, Traffic
-from regwarden.registries.client.limits import Limits
+from regwarden.registries.client.limits import Gate, Limits
 from regwarden.telemetry import configure_logging
 from regwarden.testing.scripted import HeaderRule, ScriptedRegistry
 from regwarden.testing.scripted_replies import (
@@ -319,3 +320,9 @@ async def test_traffic_counts_bodies_and_bytes(connect: Connect) -> None:
 
 def test_digests_in_these_tests_are_real() -> None:
     assert GOOD.headers["Docker-Content-Digest"] == str(Digest.of(PAYLOAD))
+
+
+@pytest.mark.parametrize("rate", [5e-324, 0.0, -1.0, math.nan])
+def test_a_rate_that_nothing_could_keep_is_refused(rate: float):
+    with pytest.raises(InputError, match="too slow"):
+        Gate(Limits(requests_per_second=rate))

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from regwarden.store.audit import AuditFilter, list_audit, record
+from regwarden.store.audit import AuditFilter, list_audit, page_audit, record
 from regwarden.store.database import Database
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
@@ -51,3 +51,10 @@ def test_an_entry_says_everything(filled: Database) -> None:
         {},
     )
     assert dict(second.detail) == {"a": [2], "b": 1}
+
+
+def test_pages_follow_the_order_in_which_it_was_written(filled: Database) -> None:
+    first = filled.read_now(lambda connection: page_audit(connection, AuditFilter(limit=2)))
+    assert [one.action for one in first] == ["protection-add", "plan-create"]
+    rest = AuditFilter(limit=2, before_id=first[-1].id)
+    assert [one.action for one in filled.read_now(lambda connection: page_audit(connection, rest))] == ["plan-apply"]

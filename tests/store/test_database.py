@@ -7,11 +7,11 @@ import threading
 from typing import Self
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from regwarden.errors import Conflict, NotFound, StoreError
+from regwarden.errors import Conflict, InputError, NotFound, StoreError
 from regwarden.store.database import Access, Database
 from regwarden.store.schema import installation
 
@@ -331,3 +331,19 @@ async def test_a_full_disk_fails_and_the_writer_lives_on(tmp_path, opened):
     assert (
         await database.read(lambda connection: connection.scalar(select(func.count()).select_from(installation))) == 3
     )
+
+
+def test_a_text_that_cannot_be_kept_is_the_mistake_of_who_gave_it_and_is_not_repeated(postgresql_url, opened):
+    database = opened(postgresql_url)
+    asked = text("SELECT id FROM tokens WHERE name = :name")
+    with pytest.raises(InputError) as raised:
+        database.read_now(lambda connection: connection.execute(asked, {"name": "secret\0"}).all())
+    assert raised.value.code == "bad-text"
+    assert "secret" not in f"{raised.value} {raised.value.__cause__}"
+
+
+def test_errors_of_the_database_do_not_repeat_what_was_to_be_kept(database):
+    asked = text("INSERT INTO signing_keys (kid, interface) VALUES (:kid, :interface)")
+    with pytest.raises(IntegrityError) as raised:
+        database.write_now(lambda connection: connection.execute(asked, {"kid": "secret", "interface": "x"}))
+    assert "[SQL parameters hidden" in str(raised.value)

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
+from regwarden.core.access import Area, Reach
 from regwarden.core.oci import media_types
 from regwarden.core.oci.digests import Digest
+from regwarden.core.patterns import parse_pattern
 from regwarden.errors import InputError, NotFound
 from regwarden.store import schema
 from regwarden.store.database import Database
@@ -236,3 +238,16 @@ def test_first_digits_of_several_digests_name_the_candidates(database: Database,
         database.read_now(lambda connection: find_content(connection, "abcdef"))
     assert raised.value.code == "ambiguous-digest"
     assert raised.value.message.count("sha256:") == 5
+
+
+def test_what_lies_outside_makes_no_digest_ambiguous(database: Database, content: Content) -> None:
+    alike = content.image.to_bytes()[:-1] + bytes([content.image.to_bytes()[-1] ^ 1])
+    row = {"id": 90, "digest": alike, "media_type": "l", "size_bytes": 1}
+    database.write_now(lambda connection: connection.execute(insert(schema.blobs).values(**row)))
+    text, area = content.image.hex[:8], Area((parse_pattern("prod"),), (parse_pattern("app"),))
+    with pytest.raises(InputError):
+        database.read_now(lambda connection: find_content(connection, text))
+    found = database.read_now(lambda connection: find_content(connection, text, reach=Reach((area,))))
+    assert found is not None
+    assert found.digest == str(content.image)
+    assert database.read_now(lambda connection: find_content(connection, text, reach=Reach())) is None

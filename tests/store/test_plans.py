@@ -160,6 +160,11 @@ def test_everybody_agrees_once_and_only_to_what_they_saw(database):
         ("ann", ApprovalKind.OS_USER),
         ("ann", ApprovalKind.SIGNED_IN),
     }
+    named = Approval(principal="ldap:7", kind=ApprovalKind.SIGNED_IN, at=NOON, fingerprint="f" * 64, name="Ann")
+    for approval in (replace(named, name="ann"), named):
+        database.write_now(lambda connection, approval=approval: save_approval(connection, plan_id, approval))
+    assert [one for one in loaded(database, plan_id).approvals if one.principal == "ldap:7"] == [named]
+    assert {one.shown_name for one in loaded(database, plan_id).approvals} == {"ann", "bob", "Ann"}
 
 
 def test_outcomes_are_kept_and_moments_stay(database):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,6 +74,19 @@ async def test_a_database_that_cannot_be_written_is_not_ready_until_it_can(stora
     assert (await ask(app, "/readyz", method="GET")).status == 503
     elapsed[0] += 2
     assert (await ask(app, "/readyz", method="GET")).status == 200
+
+
+async def test_a_database_that_says_nothing_is_not_ready(storage, database, monkeypatch):
+    monkeypatch.setattr("regwarden.web.app._PROBE_SECONDS", 0.05)
+    is_over = threading.Event()
+    hanging = database.write(lambda _connection: is_over.wait(20))
+    waiting = asyncio.create_task(hanging)
+    await asyncio.sleep(0.05)
+    try:
+        assert (await ask(application(storage, database), "/readyz", method="GET")).status == 503
+    finally:
+        is_over.set()
+    assert await waiting
 
 
 async def test_events_that_cannot_be_applied_for_long_are_not_ready(storage, database, elapsed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import sys
 from contextlib import closing, suppress
@@ -130,3 +131,83 @@ def test_a_file_that_is_no_socket_is_not_touched(tmp_path):
     with pytest.raises(Conflict, match="not a socket"), bound(ListenAddress(path=str(file))):
         pass
     assert file.read_text() == "x"
+
+
+async def who_is_told(listeners, header: str, trusted: tuple[str, ...]) -> str:
+    seen: list[str] = []
+
+    async def noting(scope, receive, send):
+        seen.append(scope["client"][0] if scope.get("client") else "nobody")
+        await app(scope, receive, send)
+
+    async with serving(noting, listeners, None, trusted_proxies=trusted):
+        name = listeners[0].getsockname()
+        is_unix = listeners[0].family == getattr(socket, "AF_UNIX", None)
+        connecting = asyncio.open_unix_connection(name) if is_unix else asyncio.open_connection(*name[:2])
+        reader, writer = await connecting
+        writer.write(f"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-For: {header}\r\n\r\n".encode())
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    return seen[0]
+
+
+@pytest.mark.parametrize(
+    ("trusted", "header", "told"),
+    [
+        ((), "203.0.113.9", "127.0.0.1"),
+        (("10.0.0.0/8",), "203.0.113.9", "127.0.0.1"),
+        (("127.0.0.1",), "203.0.113.9", "203.0.113.9"),
+        (("127.0.0.0/8", "10.0.0.0/8"), "192.0.2.1, 203.0.113.9, 10.1.2.3", "203.0.113.9"),
+    ],
+)
+async def test_only_a_trusted_proxy_is_believed_about_who_asks(trusted, header, told):
+    with bound(ANY) as listeners:
+        assert await who_is_told(listeners, header, trusted) == told
+
+
+@posix
+@pytest.mark.parametrize(("trusted", "told"), [((), "nobody"), (("unix",), "203.0.113.9")])
+async def test_a_proxy_at_a_unix_socket_is_believed_where_it_is_trusted(tmp_path, trusted, told):
+    with bound(ListenAddress(path=str(tmp_path / "s"))) as listeners:
+        assert await who_is_told(listeners, "203.0.113.9", trusted) == told
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (b"GET /?%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * 70_000), 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: %b" % (b"a" * 70_000), 431),
+        (b"this is nothing\r\n\r\n", 400),
+    ],
+    ids=["address", "header", "nothing"],
+)
+async def test_what_the_parser_refuses_is_answered_with_a_problem(asked, status):
+    with bound(ANY) as listeners:
+        async with serving(app, listeners, None):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listeners[0].getsockname()[1])
+            writer.write(asked)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+            assert head.startswith(b"HTTP/1.1 %d " % status)
+            assert b"content-type: application/problem+json\r\n" in head.lower()
+            told = json.loads(await asyncio.wait_for(reader.read(), 5))
+            assert told["status"] == status
+            writer.close()
+
+
+async def test_an_endless_trailer_is_no_reason_for_a_second_answer():
+    async def slow(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    with bound(ANY) as listeners:
+        async with serving(slow, listeners, None):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listeners[0].getsockname()[1])
+            writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Long: ")
+            await asyncio.wait_for(reader.readuntil(b"begun"), 5)
+            writer.write(b"a" * 70_000)
+            with suppress(ConnectionError):
+                assert b"431" not in await asyncio.wait_for(reader.read(), 5)
+            writer.close()

@@ -52,7 +52,8 @@ def list_(
             since=since,
             limit=limit or (_TABLE_ROWS if is_table else None),
         )
-    invocation.printer.rows(rows, _TABLE_COLUMNS if is_table else _ALL_COLUMNS, nothing="nothing was done yet")
+    nothing = "nothing was done yet" if (plan_id, principal, action, since) == (None,) * 4 else "no entry fits"
+    invocation.printer.rows(rows, _TABLE_COLUMNS if is_table else _ALL_COLUMNS, nothing=nothing)
 
 
 @command.command()

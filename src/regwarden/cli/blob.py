@@ -9,6 +9,7 @@ import click
 
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
 from regwarden.cli.listing import list_options, run_list
+from regwarden.library_queries import blob_conditions
 
 
 @click.group(cls=RegwardenGroup)
@@ -33,10 +34,7 @@ def list_(invocation: Invocation, *, missing: bool, orphaned: bool, **options: A
       regwarden blob list --orphaned --where 'pushed > 1d'
       regwarden blob list --sort -size --limit 20
     """
-    if missing:
-        options["where"] = (*options["where"], "state = missing")
-    if orphaned:
-        options["where"] = (*options["where"], "is_orphaned = true")
+    options["where"] = (*options["where"], *blob_conditions(missing=missing, orphaned=orphaned))
     status = run_list(invocation, "blob", options)
     if orphaned:
         _say_what_is_known(invocation)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from regwarden.cli import config_import
+from regwarden.cli import config_import, config_try_ldap
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
 from regwarden.cli.output import Format
 
@@ -15,6 +15,7 @@ def command() -> None:
 
 
 command.add_command(config_import.command)
+command.add_command(config_try_ldap.command)
 
 
 @command.command()
@@ -56,14 +57,17 @@ def check(invocation: Invocation, file: str | None) -> None:
     Example: regwarden config check regwarden.toml
     """
     import os
+    from pathlib import Path
 
-    from regwarden.settings_sources import read_secret
+    from regwarden.settings_sources import read_secret, read_secret_file
 
     if file is not None:
         invocation.config = file
     loaded = invocation.loaded
     for registry in loaded.settings.registry:
         read_secret(registry, loaded, os.environ)
+    if loaded.settings.ldap.bind_password_file:
+        read_secret_file(Path(loaded.settings.ldap.bind_password_file).expanduser())
     names = ", ".join(registry.name for registry in loaded.settings.registry) or "none"
     source = loaded.file or "no configuration file, defaults and environment"
     invocation.printer.talk(f"{source}: correct; registries: {names}")

@@ -20,6 +20,14 @@ def reach_arguments(options: dict[str, Any]) -> dict[str, Any]:
     return arguments if password is None else {**arguments, "password": password}
 
 
+def read_typed_password(user: str, *, is_in_stdin: bool) -> str:
+    """A password that is asked for in a terminal, or the first line of standard input."""
+    if is_in_stdin or not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    answer: str = click.prompt(f"Password for {user}", hide_input=True, err=True)
+    return answer
+
+
 def _read_password(file: str | None, username: str, *, is_in_stdin: bool) -> str | None:
     if is_in_stdin and file:
         raise InputError("--password-stdin and --password-file exclude each other", hint="Give one of them.")
@@ -28,6 +36,5 @@ def _read_password(file: str | None, username: str, *, is_in_stdin: bool) -> str
     if file:
         return read_secret_file(Path(file).expanduser()).reveal()
     if username and sys.stdin.isatty():
-        answer: str = click.prompt(f"Password for {username}", hide_input=True, err=True)
-        return answer
+        return read_typed_password(username, is_in_stdin=False)
     return None

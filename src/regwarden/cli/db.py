@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import click
 
-from regwarden.cli import regstat
+from regwarden.cli import imagelist, regstat
 from regwarden.cli.failures import FAILED
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
 from regwarden.cli.output import Format
@@ -21,6 +21,7 @@ def command() -> None:
 
 command.add_command(regstat.regstat)
 command.add_command(regstat.importing)
+regstat.importing.add_command(imagelist.import_)
 
 
 @command.command()

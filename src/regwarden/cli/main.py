@@ -29,7 +29,9 @@ _COMMANDS: Final = {
     "policy": "policy",
     "plan": "plan",
     "protection": "protection",
+    "allow": "allow",
     "audit": "audit",
+    "token": "token",
     "config": "config",
     "db": "db",
 }

@@ -118,7 +118,8 @@ def create(invocation: Invocation, files: tuple[str, ...], *, no_probe: bool, **
     """
     from regwarden.cli.plan_progress import LineDisplay
     from regwarden.cli.plan_views import show_plan
-    from regwarden.cli.policy import known_zones, read_policy_file
+    from regwarden.cli.policy import read_policy_file
+    from regwarden.library_policy_texts import known_zones
 
     texts = {("standard input" if name == "-" else name): read_policy_file(name) for name in files}
     arguments = {name: value for name, value in options.items() if value not in ((), "", False) or name == "expires"}

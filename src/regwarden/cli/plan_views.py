@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from regwarden.cli.failures import PARTLY_DONE
 from regwarden.cli.output import Format
-from regwarden.cli.values import counted, escape_controls, human_bytes, table_text
-from regwarden.core.verdicts import ReasonCode
+from regwarden.cli.values import counted, escape_controls, table_text
+from regwarden.library_plan_reports import plan_sentences, reasons_text, review_lines
 
 if TYPE_CHECKING:
     from regwarden.cli.invocation import Invocation
@@ -30,7 +30,6 @@ _VERDICT_COLUMNS: Final = ("outcome", "registry", "repository", "tag", "digest",
 _STEP_COLUMNS: Final = ("position", "kind", "registry", "repository", "digest", "tags", "size_bytes", "state", "detail")
 _GUARD_COLUMNS: Final = ("code", "level", "state", "registry", "repository", "subject", "message")
 _SHOWN_REPOSITORIES: Final = 50
-_SHOWN_BUDGETS: Final = 20
 _SHOWN_GUARDS: Final = 3
 
 
@@ -77,52 +76,13 @@ def write_review(inventory: Inventory, plan_id: int) -> None:
         click.echo(line)
 
 
-def review_lines(report: PlanReport, removed: Iterable[Row]) -> Iterator[str]:
-    """The lines of a review. Equal plans give equal lines, so that a merge request shows what changed."""
-    summary = report.summary
-    yield f"# Plan: {_cell(summary.title)}"
-    yield ""
-    yield f"Fingerprint `{summary.fingerprint}`"
-    yield ""
-    for sentence in _sentences(report):
-        yield f"- {_cell(sentence)}"
-    yield ""
-    if report.guards or report.root_guard_counts:
-        yield "## Guards"
-        yield ""
-        for guard in report.guards:
-            yield f"- **{guard.code}** ({guard.state}) {_cell(guard.message)}"
-        for code, count in sorted(report.root_guard_counts.items()):
-            yield f"- **{code}** holds back {counted(count, 'tag or manifest', 'tags or manifests')}"
-        yield ""
-    yield "## What goes"
-    yield ""
-    yield "| repository | tag | digest | why |"
-    yield "|---|---|---|---|"
-    for row in removed:
-        tag = _code(row.tag) if row.tag else "*untagged*"
-        where = _cell(f"{row.registry}/{row.repository}")
-        yield f"| {where} | {tag} | `{row.digest or ''}` | {_cell(reasons_text(row.reasons))} |"
-
-
-def reasons_text(reasons: Iterable[Mapping[str, str]]) -> str:
-    """Reasons in one line: ``deleted by ci: delete[0] old-ci (tagged 12 days ago)``."""
-    return "; ".join(_reason_text(reason) for reason in reasons)
-
-
-def _reason_text(reason: Mapping[str, str]) -> str:
-    place = " ".join(filter(None, (reason["policy"] and f"{reason['policy']}:", reason["rule"])))
-    text = f"{reason['code']} by {place}" if place else reason["code"]
-    return f"{text} ({reason['detail']})" if reason["detail"] else text
-
-
 def _say_plan(invocation: Invocation, report: PlanReport) -> None:
     summary = report.summary
     click.echo(escape_controls(f"Plan {summary.id}, {summary.state}: {summary.title}"))
     click.echo(escape_controls(f"made {_time(summary.made_at)} by {summary.made_by}{_standing(summary)}"))
     click.echo(f"fingerprint {summary.fingerprint}")
     click.echo()
-    for sentence in _sentences(report, exact_bytes=invocation.bytes):
+    for sentence in plan_sentences(report, exact_bytes=invocation.bytes):
         click.echo(escape_controls(sentence))
     shown = [row for row in report.repositories if row.step_count or row.remove_count or row.undecided_count]
     if shown:
@@ -150,84 +110,6 @@ def _standing(summary: Row) -> str:
     if summary.finished_at is not None:
         return f"{applied}, finished {_time(summary.finished_at)}"
     return f"{applied}, to be undone until {_time(summary.undo_until)}" if summary.undo_until is not None else applied
-
-
-def _sentences(report: PlanReport, *, exact_bytes: bool = False) -> Iterator[str]:
-    summary = report.summary
-    if not sum(summary.step_counts.values()):
-        yield "Nothing goes."
-        if summary.acts_first_at is not None:
-            yield f"If nothing changes, something goes from {table_text('at', summary.acts_first_at)} UTC on."
-        yield from _staying_sentences(summary)
-        yield from _budget_sentences(summary.budgets, exact_bytes=exact_bytes)
-        return
-    untagged = summary.tag_count
-    yield (
-        f"{counted(summary.manifest_count, 'manifest')} and {counted(untagged, 'tag')} go from"
-        f" {counted(summary.repository_count, 'repository', 'repositories')}."
-    )
-    for name, sizes in sorted(summary.sizes.items()):
-        most = table_text("size_bytes", sizes["reclaimable_bytes"], exact_bytes=exact_bytes)
-        most = f"{most} bytes" if exact_bytes else most
-        if sizes["confidence"] == "exact":
-            yield f"{name}: the next garbage collection frees exactly {most}."
-        else:
-            yield (
-                f"{name}: the next garbage collection frees at most {most}: untagged content that is not known may"
-                " hold on to some of it, or to all."
-            )
-        if sizes["untagged_bytes"]:
-            held = human_bytes(sizes["untagged_bytes"])
-            yield f"{name}: known untagged manifests that stay go on holding {held} of it."
-    yield from _unordered_sentences(summary)
-    yield from _budget_sentences(summary.budgets, exact_bytes=exact_bytes)
-    if summary.windows:
-        yield f"It may be applied {' and '.join(summary.windows)}."
-
-
-def _staying_sentences(summary: Row) -> Iterator[str]:
-    """Why nothing goes: how much stays for which reason."""
-    counts = summary.stay_counts
-    if counts and set(counts) == {ReasonCode.UNSELECTED}:
-        yield "Nothing that there is was selected: see regwarden tag list."
-    elif counts:
-        words = ", ".join(f"{count:,} {code}" for code, count in sorted(counts.items()))
-        yield f"Why everything stays: {words}; --verdicts tells it of each."
-    yield from _unordered_sentences(summary)
-
-
-def _unordered_sentences(summary: Row) -> Iterator[str]:
-    count = summary.stay_counts.get(ReasonCode.UNORDERED, 0)
-    if count:
-        yield (
-            f"{counted(count, 'tag stays', 'tags stay')} only because it is not known which are the newest: crawls find"
-            " what is there, not when it was pushed. Rank by version, semver or created, or let the registry send"
-            " notifications."
-        )
-
-
-def _budget_sentences(budgets: Sequence[Mapping[str, Any]], *, exact_bytes: bool) -> Iterator[str]:
-    """What budgets come to: those that take something, or are not kept."""
-    told = [one for one in budgets if one["chosen_count"] or not one["is_met"]]
-    for one in sorted(told, key=lambda one: one["is_met"])[:_SHOWN_BUDGETS]:
-        before, after, most = (
-            table_text("size_bytes", one[name], exact_bytes=exact_bytes)
-            for name in ("bytes_before", "bytes_after", "max_bytes")
-        )
-        end = "" if one["is_met"] else ": it is NOT met"
-        regret = ""
-        if one["least_regret"] < one["regret"]:
-            regret = f"; regret {one['regret']:,}, no choice has less than {one['least_regret']:,}"
-        yield (
-            f"Budget {one['policy']}: {one['rule']} of {most} for {one['subject'] or 'the whole policy'}:"
-            f" {before} before, {after} after {counted(one['chosen_count'], 'tag or manifest', 'tags and manifests')}"
-            f" (order {one['order']}, method {one['method']}{regret}){end}."
-        )
-    if len(told) > _SHOWN_BUDGETS:
-        yield f"And {len(told) - _SHOWN_BUDGETS} more budgets: --output json lists them all."
-    met_count = len(budgets) - len(told)
-    if met_count:
-        yield f"{counted(met_count, 'budget')} kept without it."
 
 
 def _say_guards(report: PlanReport) -> None:
@@ -276,20 +158,6 @@ def _say_next(invocation: Invocation, report: PlanReport) -> None:
         talk(f"next: regwarden plan show {summary.id} --verdicts, then regwarden plan approve {summary.id}")
     else:
         talk(f"next: regwarden plan apply {summary.id}")
-
-
-def _code(text: str) -> str:
-    """A name as code in a table: there a backslash stands for itself, but before a bar."""
-    written = escape_controls(text).replace("`", "'").replace("|", "\\|")
-    return f"`{written}`"
-
-
-def _cell(text: str) -> str:
-    """A text inside of Markdown: what a registry says must not become markup."""
-    escaped = escape_controls(text).replace("\\", "\\\\")
-    for character in "|`*_<>[]":
-        escaped = escaped.replace(character, f"\\{character}")
-    return escaped
 
 
 def _as_record(report: PlanReport) -> dict[str, object]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,20 +14,12 @@ from regwarden.cli.output import Format
 from regwarden.errors import InputError
 
 if TYPE_CHECKING:
-    from regwarden.core.policy import Policy
-    from regwarden.core.policy_problems import Problem
+    from regwarden.library_policy_texts import CheckedText
 
 _COLUMNS: Final = ("file", "line", "column", "severity", "code", "message", "hint")
 _STANDARD_INPUT: Final = "-"
 _WRONG: Final = 2
 _WARNED: Final = 1
-
-
-class _Checked(NamedTuple):
-    file: str
-    policies: tuple[Policy, ...]
-    problems: tuple[Problem, ...]
-    warnings: tuple[Problem, ...]
 
 
 @click.group(cls=RegwardenGroup)
@@ -48,12 +39,14 @@ def check(invocation: Invocation, files: tuple[str, ...], strict: bool) -> int:
 
     Example: regwarden policy check --strict policies/ci.yaml
     """
-    checked = [_check(name) for name in files]
+    from regwarden.library_policy_texts import check_policy_text
+
+    checked = [check_policy_text(_title(name), read_policy_file(name)) for name in files]
     if invocation.output == Format.TABLE:
         for one in checked:
             _say(invocation, one)
     else:
-        rows = [row for one in checked for row in _rows(one)]
+        rows = [row for one in checked for row in one.rows()]
         invocation.printer.rows(rows, _COLUMNS)
     if any(one.problems for one in checked):
         return _WRONG
@@ -71,6 +64,7 @@ def show(invocation: Invocation, files: tuple[str, ...]) -> None:
     from regwarden.cli.values import escape_controls
     from regwarden.core.policy_description import describe
     from regwarden.core.policy_reading import parse_policies, write_policy_in_full
+    from regwarden.library_policy_texts import known_zones
 
     policies = [
         one
@@ -99,9 +93,9 @@ def example() -> None:
 
     Example: regwarden policy example > policy.yaml
     """
-    from importlib.resources import files
+    from regwarden.library_policy_texts import policy_example
 
-    click.echo(files("regwarden.cli").joinpath("policy_example.yaml").read_text(encoding="utf-8"), nl=False)
+    click.echo(policy_example(), nl=False)
 
 
 @command.command()
@@ -110,9 +104,9 @@ def schema() -> None:
 
     Example: regwarden policy schema > policy.schema.json
     """
-    from importlib.resources import files
+    from regwarden.library_policy_texts import policy_schema
 
-    click.echo(files("regwarden.core").joinpath("policy.schema.json").read_text(encoding="utf-8"), nl=False)
+    click.echo(policy_schema(), nl=False)
 
 
 command.add_command(policy_import.command)
@@ -120,20 +114,11 @@ command.add_command(policy_explain.command)
 command.add_command(policy_backtest.command)
 
 
-def _check(name: str) -> _Checked:
-    from regwarden.core.policy_lint import lint
-    from regwarden.core.policy_reading import read_policies
-
-    read = read_policies(read_policy_file(name), known_zones=known_zones())
-    warnings = tuple(warning for policy in read.policies for warning in lint(policy))
-    return _Checked(_title(name), read.policies, read.problems, warnings)
-
-
-def _say(invocation: Invocation, checked: _Checked) -> None:
+def _say(invocation: Invocation, checked: CheckedText) -> None:
     """What compilers and editors understand: ``FILE:LINE:COLUMN: error: sentence``."""
     from regwarden.cli.values import escape_controls
 
-    for row in _rows(checked):
+    for row in checked.rows():
         place = f"{row['file']}:{row['line']}:{row['column']}"
         click.echo(escape_controls(f"{place}: {row['severity']}[{row['code']}]: {row['message']}"))
         if row["hint"]:
@@ -145,26 +130,7 @@ def _say(invocation: Invocation, checked: _Checked) -> None:
         verdict = f"correct; {'policy' if len(checked.policies) == 1 else 'policies'} {names}"
     count = len(checked.warnings)
     counted = f"; {count} {'warning' if count == 1 else 'warnings'}" if count else ""
-    invocation.printer.talk(escape_controls(f"{checked.file}: {verdict}{counted}"))
-
-
-def _rows(checked: _Checked) -> list[dict[str, object]]:
-    found = [
-        *((problem.place, "error", problem) for problem in checked.problems),
-        *((warning.place, "warning", warning) for warning in checked.warnings),
-    ]
-    return [
-        {
-            "file": checked.file,
-            "line": place.line,
-            "column": place.column,
-            "severity": severity,
-            "code": problem.code,
-            "message": problem.message,
-            "hint": problem.hint,
-        }
-        for place, severity, problem in sorted(found, key=lambda one: one[2].sort_key)
-    ]
+    invocation.printer.talk(escape_controls(f"{checked.name}: {verdict}{counted}"))
 
 
 def _title(name: str) -> str:
@@ -191,11 +157,3 @@ def read_policy_file(name: str) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InputError(f"{_title(name)}:{line}: this is not text in UTF-8", hint="Save it as UTF-8.") from None
-
-
-@cache
-def known_zones() -> frozenset[str]:
-    """Time zones that this machine knows; none where it has no such list, and then they are not checked."""
-    import zoneinfo
-
-    return frozenset(zoneinfo.available_timezones())

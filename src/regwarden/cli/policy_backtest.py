@@ -67,7 +67,8 @@ def command(
       regwarden policy backtest -f policy.yaml --since 180d --every 1d 'team-a/**'
     """
     from regwarden.cli.plan_progress import LineDisplay
-    from regwarden.cli.policy import known_zones, read_policy_file
+    from regwarden.cli.policy import read_policy_file
+    from regwarden.library_policy_texts import known_zones
 
     texts = {("standard input" if name == "-" else name): read_policy_file(name) for name in files}
     with closing(invocation.inventory()) as inventory, LineDisplay(quiet=invocation.quiet) as display:

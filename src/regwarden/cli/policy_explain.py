@@ -55,7 +55,8 @@ def command(
       regwarden policy explain team/app:1.4.2 -f policy.yaml
       regwarden policy explain team/app:1.4.2 --plan 7
     """
-    from regwarden.cli.policy import known_zones, read_policy_file
+    from regwarden.cli.policy import read_policy_file
+    from regwarden.library_policy_texts import known_zones
 
     texts = {("standard input" if name == "-" else name): read_policy_file(name) for name in files}
     with closing(invocation.inventory()) as inventory:
@@ -95,7 +96,7 @@ def _say(invocation: Invocation, report: ExplainReport) -> None:
 
 
 def _say_root(invocation: Invocation, found: Row, root: Mapping[str, Any]) -> None:
-    from regwarden.cli.plan_views import reasons_text
+    from regwarden.library_plan_reports import reasons_text
 
     if not found.tag:
         invocation.printer.heading(f"{root['tag'] or 'untagged'}: {_OUTCOMES[root['outcome']]}")
@@ -150,7 +151,7 @@ def _rule_rows(root: Mapping[str, Any]) -> Iterator[dict[str, object]]:
 
 
 def _plan_lines(report: ExplainReport) -> Iterator[str]:
-    from regwarden.cli.plan_views import reasons_text
+    from regwarden.library_plan_reports import reasons_text
 
     plan = report.plan
     if plan is None:

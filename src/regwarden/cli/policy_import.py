@@ -51,25 +51,13 @@ def command(invocation: Invocation, file: str, system: str, repositories: tuple[
     if invocation.output == Format.JSON:
         import json
 
-        shown = {
-            "from": imported.system,
-            "policies": imported.text,
-            "differences": [_row(difference) for difference in imported.differences],
-        }
-        click.echo(json.dumps(shown, indent=2))
+        from regwarden.library_policy_texts import imported_record
+
+        click.echo(json.dumps(imported_record(imported), indent=2))
         return
     click.echo(imported.text, nl=False)
     for difference in imported.differences:
         _say(difference)
-
-
-def _row(difference: Difference) -> dict[str, str]:
-    return {
-        "severity": difference.severity.value,
-        "code": difference.code,
-        "path": difference.path,
-        "message": difference.message,
-    }
 
 
 def _say(difference: Difference) -> None:

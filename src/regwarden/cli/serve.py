@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from regwarden.cli.invocation import Invocation, RegwardenCommand, pass_invocation
+from regwarden.cli.output import say
 
 if TYPE_CHECKING:
     from regwarden.service import Ready
@@ -21,10 +22,11 @@ if TYPE_CHECKING:
 )
 @pass_invocation
 def command(invocation: Invocation, listen: tuple[str, ...]) -> None:
-    """Take in notifications, crawl by schedule, and keep the inventory live, until stopped.
+    """Take in notifications, crawl by schedule, keep the inventory live and serve it, until stopped.
 
     Registries send their notifications to /hooks/NAME; `regwarden registry check NAME` prints what to configure
     there. Every configured registry is crawled at its own interval. /healthz and /readyz tell how the service is.
+    /api/v1 answers those who show a token; on a first start that only this machine can reach, one is printed.
     SIGTERM or Ctrl-C ends it: what was acknowledged is on the disk.
 
     Examples:
@@ -48,8 +50,14 @@ def _tell(invocation: Invocation, ready: Ready) -> None:
     talk = invocation.printer.talk
     for address in ready.addresses:
         talk(f"listening on {address}")
-    if ready.compatible_address:
-        talk(f"listening as regstat on {ready.compatible_address}")
+    for name, address in ready.compatible_addresses.items():
+        talk(f"listening as {name} on {address}")
+    if ready.has_api and ready.addresses:
+        talk(f"API: {ready.addresses[0]}/api/v1, described at {ready.addresses[0]}/api/v1/docs")
+    if ready.setup.token is not None:
+        say(f"first token, shown only now, valid for a day: {ready.setup.token}")
+    if ready.setup.hint:
+        say(ready.setup.hint)
     talk(f"database: {ready.database}")
     for name, schedule in ready.schedules.items():
         talk(f"registry {name}: crawl schedule {schedule}")

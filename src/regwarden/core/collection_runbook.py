@@ -73,16 +73,23 @@ def build_runbook(registry: str, flavour: Flavour, expected: Expected) -> Runboo
     return Runbook(registry=registry, flavour=flavour, is_manual=is_manual, steps=STEPS[flavour], expected=expected)
 
 
-def runbook_text(runbook: Runbook, deployment: Deployment | None = None) -> str:
-    """The runbook as plain text in lines; with ``deployment`` only the commands for that way to run a registry."""
+def runbook_text(runbook: Runbook, deployment: Deployment | None = None, *, plan_id: int | None = None) -> str:
+    """The runbook as plain text in lines; with ``deployment`` only the commands for that way to run a registry.
+
+    ``plan_id`` is the plan whose end it is, for the commands that name one.
+    """
     lines = [f"Collecting garbage at {runbook.registry} ({_TITLES[runbook.flavour]})", *_expected_lines(runbook), ""]
     for number, step in enumerate(runbook.steps, 1):
         lines += [f"{number}. {step.title}", f"   Why: {step.reason}"]
         for way, commands in step.commands:
             if deployment is None or way is deployment:
-                lines += [f"   {WAYS[way]}:", *(f"       {command}" for command in commands)]
+                lines += [f"   {WAYS[way]}:", *(f"       {_of_plan(command, plan_id)}" for command in commands)]
         lines += [f"   {note}" for note in step.notes]
     return "\n".join(lines) + "\n"
+
+
+def _of_plan(command: str, plan_id: int | None) -> str:
+    return command if plan_id is None else command.replace(" PLAN ", f" {plan_id} ")
 
 
 def _expected_lines(runbook: Runbook) -> list[str]:

@@ -245,7 +245,7 @@ def _without(trial: Trial, accounts: Sequence[RuleAccount]) -> Trial:
     return replace(
         changed,
         collected=replace(changed.collected, protections=kept),
-        holds=tuple(one for one in trial.holds if f"hold {one.id}" not in holds),
+        holds=tuple(one for one in trial.holds if one.label not in holds),
     )
 
 

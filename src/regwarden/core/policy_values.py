@@ -187,7 +187,6 @@ def _parse_condition(text: str) -> Condition:
 
 
 COUNT: Final = CountShape(1, MAX_COUNT)
-COUNT_OR_ZERO: Final = CountShape(0, MAX_COUNT)
 NAME: Final = TextShape(
     title="a name",
     parse=_parse_name,

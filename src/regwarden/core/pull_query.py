@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from regwarden.core.access import EVERYTHING, Reach
 from regwarden.core.patterns import Pattern
 from regwarden.core.selectors import Selector
 from regwarden.errors import InputError
@@ -36,6 +37,7 @@ class PullQuery:
     Pulls are counted together by ``by`` (names of ``GROUPINGS``). Of ``selectors``, ``registries`` (names),
     ``repositories``, ``tags``, ``classes`` and ``methods`` any one may match. Days are whole and in UTC: those that
     end after ``since`` and begin before ``until``. ``sort`` is pairs of a column and whether it is descending.
+    What lies outside of ``reach`` is not counted.
     """
 
     by: tuple[str, ...]
@@ -49,6 +51,7 @@ class PullQuery:
     until: datetime | None = None
     sort: tuple[tuple[str, bool], ...] = ()
     limit: int | None = None
+    reach: Reach = EVERYTHING
 
     @property
     def needs_tags(self) -> bool:

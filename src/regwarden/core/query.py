@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from regwarden.core.access import EVERYTHING, Reach
 from regwarden.core.conditions import Condition, Sort
 from regwarden.core.fields import Noun
 from regwarden.core.patterns import Pattern
@@ -18,6 +19,7 @@ class Query:
     excluding patterns. ``include_unknown`` takes in what a condition cannot decide because the value is unknown.
     ``is_lacking_blobs`` chooses manifests that need a blob which is known to be missing.
     ``sort`` is applied in its order; ``limit`` is a number of rows, ``cursor`` what the previous page gave out.
+    What lies outside of ``reach`` is as if it were not there.
     """
 
     noun: Noun
@@ -33,3 +35,4 @@ class Query:
     sort: tuple[Sort, ...] = ()
     limit: int | None = None
     cursor: str | None = None
+    reach: Reach = EVERYTHING

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from aiolimiter import AsyncLimiter
 
+from regwarden.core.wording import counted
 from regwarden.flows.alone import alone
 from regwarden.flows.apply_checks import (
     RUNNABLE,
@@ -132,7 +133,7 @@ def _describe_terms(run: Run, outset: _Outset) -> dict[str, object]:
         "fingerprint": plan.fingerprint,
         "waived": sorted(plan.waived | run.options.waived),
         "waived_now": sorted(run.options.waived),
-        "approved_by": [f"{one.principal} ({one.kind})" for one in run.stored.valid_approvals],
+        "approved_by": [f"{one.shown_name} ({one.kind})" for one in run.stored.valid_approvals],
         "requests_per_second": run.options.requests_per_second,
         "max_failures": run.options.max_failures,
         "can_miss_races": outset.can_miss_races,
@@ -204,9 +205,9 @@ async def _finish(run: Run, stopped: str, outset: _Outset) -> ApplyReport:
     stored = await run.services.database.read(lambda connection: load_plan(connection, plan_id))
     left = sum(stored.step_counts.get(state, 0) for state in _UNFINISHED)
     if left and not stopped:
-        stopped = f"{left} steps could not be done"
+        stopped = f"{counted(left, 'step')} could not be done"
     elif left and outset.halt is not None and outset.halt.is_final:
-        stopped = f"{stopped}, but of {left} steps nobody knows whether they were done"
+        stopped = f"{stopped}, but of {counted(left, 'step')} nobody knows whether it was done"
     report = ApplyReport(
         plan_id=plan_id,
         state=str(PlanState.APPLYING if left else PlanState.APPLIED),

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import insert, select
+from sqlalchemy import Select, insert, select
 from sqlalchemy.engine import Connection
 
 from regwarden.store.cleanup_schema import audit
@@ -17,7 +17,10 @@ from regwarden.store.times import from_micros, to_micros
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
-    """What is wanted of the audit; ``None`` does not matter. From ``since`` on, and before ``until`` (aware UTC)."""
+    """What is wanted of the audit; ``None`` does not matter. From ``since`` on, and before ``until`` (aware UTC).
+
+    ``before_id`` is for pages: only what was written before the entry with this id.
+    """
 
     since: datetime | None = None
     until: datetime | None = None
@@ -25,6 +28,7 @@ class AuditFilter:
     principal: str | None = None
     action: str | None = None
     limit: int | None = None
+    before_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +69,21 @@ def record(  # noqa: PLR0913 -- one for each column
 
 def list_audit(connection: Connection, wanted: AuditFilter) -> list[AuditEntry]:
     """The entries that fit, the oldest first; with a limit the newest of them."""
+    order = (audit.c.at.desc(), audit.c.id.desc())
+    rows = connection.execute(_chosen(wanted).order_by(*order).limit(wanted.limit)).all()
+    return [_entry(row) for row in reversed(rows)]
+
+
+def page_audit(connection: Connection, wanted: AuditFilter) -> list[AuditEntry]:
+    """The entries that fit, those that were written last first."""
+    rows = connection.execute(_chosen(wanted).order_by(audit.c.id.desc()).limit(wanted.limit))
+    return [_entry(row) for row in rows]
+
+
+def _chosen(wanted: AuditFilter) -> Select[Any]:
     statement = select(audit)
+    if wanted.before_id is not None:
+        statement = statement.where(audit.c.id < wanted.before_id)
     if wanted.since is not None:
         statement = statement.where(audit.c.at >= to_micros(wanted.since))
     if wanted.until is not None:
@@ -77,16 +95,16 @@ def list_audit(connection: Connection, wanted: AuditFilter) -> list[AuditEntry]:
     ):
         if value is not None:
             statement = statement.where(column == value)
-    rows = connection.execute(statement.order_by(audit.c.at.desc(), audit.c.id.desc()).limit(wanted.limit)).all()
-    return [
-        AuditEntry(
-            id=row.id,
-            at=from_micros(row.at),
-            principal=row.principal,
-            action=row.action,
-            plan_id=row.plan_id,
-            subject=row.subject,
-            detail=msgspec.json.decode(row.detail, type=dict[str, Any]),
-        )
-        for row in reversed(rows)
-    ]
+    return statement
+
+
+def _entry(row: Any) -> AuditEntry:
+    return AuditEntry(
+        id=row.id,
+        at=from_micros(row.at),
+        principal=row.principal,
+        action=row.action,
+        plan_id=row.plan_id,
+        subject=row.subject,
+        detail=msgspec.json.decode(row.detail, type=dict[str, Any]),
+    )

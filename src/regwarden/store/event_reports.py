@@ -12,6 +12,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
+from regwarden.core.access import EVERYTHING, Reach
 from regwarden.core.oci.digests import Digest
 from regwarden.core.patterns import Pattern, PatternSet
 from regwarden.store.event_schema import events
@@ -20,6 +21,7 @@ from regwarden.store.query_fields import load_registries
 from regwarden.store.query_paging import OrderKey, read_cursor, segments, write_cursor
 from regwarden.store.query_patterns import is_decided, narrow_any
 from regwarden.store.query_selection import find_registry
+from regwarden.store.reaching import reach_filters, touched
 from regwarden.store.schema import registries
 from regwarden.store.times import from_micros, to_micros
 
@@ -56,7 +58,7 @@ class EventQuery:
 
     ``registries`` are names or hosts; ``repositories``, ``tags`` and ``actors`` patterns. ``since`` is the first
     moment, ``until`` the first that is too late, both aware and by the registry's clock. ``has_unknown_host``: only
-    events whose registry is not known.
+    events whose registry is not known. What lies outside of ``reach`` is left out.
     """
 
     registries: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ class EventQuery:
     since: datetime | None = None
     until: datetime | None = None
     has_unknown_host: bool = False
+    reach: Reach = EVERYTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,7 @@ def list_events(connection: Connection, query: EventQuery, limit: int | None, cu
     is_more = limit is not None and len(found) > limit
     shown = found[:limit]
     last = write_cursor(_ORDER, (shown[-1].at, shown[-1].id)) if is_more else None
-    return EventPage([_shown(row) for row in shown], last)
+    return EventPage([_shown(row, query.reach) for row in shown], last)
 
 
 def newest_event_id(connection: Connection) -> int:
@@ -117,7 +120,7 @@ def list_events_after(
     statement = statement.where(events.c.id > position, events.c.id <= newest).order_by(events.c.id)
     found = list(islice(_passing(connection, statement, checks), limit))
     behind = found[-1].id if len(found) == limit else max(newest, position)
-    return [_shown(row) for row in found], behind
+    return [_shown(row, query.reach) for row in found], behind
 
 
 def list_unknown_hosts(connection: Connection, limit: int = 100) -> list[UnknownHost]:
@@ -138,10 +141,14 @@ def list_unknown_hosts(connection: Connection, limit: int = 100) -> list[Unknown
 
 def _prepare(connection: Connection, query: EventQuery) -> tuple[Select[Any], list[Check]]:
     """The statement without an order, and what is left to check in Python."""
-    clauses: list[ColumnElement[bool]] = []
+    known = load_registries(connection)
+    place = {"registry_id": events.c.registry_id, "name": events.c.repository}
+    within = reach_filters(query.reach, known, connection.dialect.name, **place)
+    clauses: list[ColumnElement[bool]] = [one.clause for one in within if one.clause is not None]
+    checks = [one.check for one in within if one.check is not None]
     if query.registries:
-        known = load_registries(connection)
-        clauses.append(events.c.registry_id.in_([find_registry(name, known).id for name in query.registries]))
+        seen = touched(known, query.reach)
+        clauses.append(events.c.registry_id.in_([find_registry(name, seen).id for name in query.registries]))
     if query.has_unknown_host:
         clauses.append(events.c.registry_id.is_(None))
     for column, values in (
@@ -155,7 +162,6 @@ def _prepare(connection: Connection, query: EventQuery) -> tuple[Select[Any], li
         clauses.append(events.c.at >= to_micros(query.since))
     if query.until is not None:
         clauses.append(events.c.at < to_micros(query.until))
-    checks = []
     for name, patterns in (("repository", query.repositories), ("tag", query.tags), ("actor", query.actors)):
         column = events.c[name]
         narrowed = narrow_any(column, patterns, connection.dialect.name) if patterns else None
@@ -177,14 +183,17 @@ def _stream_pages(
 
 
 def _passing(connection: Connection, statement: Select[Any], checks: Sequence[Check]) -> Iterator[Any]:
-    names = [(check.columns[0].name, check.passes) for check in checks]
+    names = [([column.name for column in check.columns], check.passes) for check in checks]
     with connection.execute(statement, execution_options={"yield_per": _STREAMED_ROWS}) as rows:
         for row in rows:
-            if all(passes(getattr(row, name)) for name, passes in names):
+            if all(passes(*(getattr(row, name) for name in columns)) for columns, passes in names):
                 yield row
 
 
-def _shown(row: Any) -> EventRow:
+def _shown(row: Any, reach: Reach) -> EventRow:
+    texts = {name: getattr(row, name) for name in _TEXTS}
+    if not (reach.is_everything or reach.has(row.registry_name, row.other_repository or "")):
+        texts["other_repository"] = ""
     return {
         "id": row.id,
         "at": from_micros(row.at),
@@ -192,5 +201,5 @@ def _shown(row: Any) -> EventRow:
         "sent_at": from_micros(row.sent_at),
         "registry": row.registry_name,
         "digest": str(Digest.from_bytes(bytes(row.digest))) if row.digest else None,
-        **{name: getattr(row, name) for name in _TEXTS},
+        **texts,
     }

@@ -1,14 +1,14 @@
-"""What does an exception of the database mean for the user? Turns it into one StoreError with a hint."""
+"""What does an exception of the database mean for the user? Turns it into one StoreError or InputError with a hint."""
 
 from __future__ import annotations
 
 import sqlite3
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sqlalchemy.exc import DatabaseError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from regwarden.errors import StoreError
+from regwarden.errors import InputError, RegwardenError, StoreError
 
 if TYPE_CHECKING:
     from regwarden.store.addresses import DatabaseAddress
@@ -74,7 +74,10 @@ _POSTGRESQL_HINTS: Final = (
 
 
 def explain(error: BaseException, address: DatabaseAddress) -> BaseException:
-    """The StoreError for what the database could not do; any other exception unchanged."""
+    """The StoreError for what the database could not do; any other exception unchanged.
+
+    What it cannot keep or look for is an InputError: PostgreSQL has no texts with a NUL, and no larger numbers.
+    """
     if isinstance(error, PoolTimeout):
         message = f"no connection to {address.display_url} became free"
         return _caused(StoreError(message, hint="Try again later.", code="database-busy"), error)
@@ -83,6 +86,9 @@ def explain(error: BaseException, address: DatabaseAddress) -> BaseException:
         # IntegrityError and ProgrammingError are bugs of ours, not states of the database.
         if type(original) in (sqlite3.OperationalError, sqlite3.DatabaseError):
             return _caused(_explain_sqlite(str(original), address), error)
+    elif isinstance(error, DataError):
+        message = "a text or a number cannot be kept or looked for in the database"
+        return _caused(InputError(message, hint="Leave out characters that are not printable.", code="bad-text"), error)
     elif isinstance(error, OperationalError | InterfaceError) or _is_refusal(error):
         return _caused(_explain_postgresql(str(original), address), error)
     return error
@@ -118,6 +124,6 @@ def _shortened(reason: str) -> str:
     return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}…"
 
 
-def _caused(explained: StoreError, error: BaseException) -> StoreError:
+def _caused(explained: RegwardenError, error: BaseException) -> RegwardenError:
     explained.__cause__ = error
     return explained

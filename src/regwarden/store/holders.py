@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
+from regwarden.core.access import EVERYTHING, Reach
 from regwarden.core.oci.digests import Digest
 from regwarden.errors import InputError
 from regwarden.store.chunks import chunked
@@ -18,6 +19,7 @@ from regwarden.store.packing import pack_blob_ids
 from regwarden.store.query_conditions import digest_range
 from regwarden.store.query_fields import load_registries
 from regwarden.store.query_selection import find_registry
+from regwarden.store.reaching import touched
 from regwarden.store.schema import (
     blobs,
     manifest_children,
@@ -31,9 +33,14 @@ from regwarden.store.schema import (
 _SHORTEST_PREFIX: Final = 6
 _CANDIDATES: Final = 5
 _LONGEST: Final = 1000
+_HOLDING: Final = ("config", "layer")
 _CHUNK: Final = 5000
 _PREFIX: Final = re.compile(r"(?:(sha256|sha512):)?([0-9a-f]{6,128})")
 _STORED_ALGORITHMS: Final = (("sha256", b"\x01", 64), ("sha512", b"\x02", 128))
+
+
+# Registry, repository, tag (empty for none), the manifest there.
+Place = tuple[str, str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,15 +81,22 @@ class ContentReport:
     referrers: tuple[ReferrerEntry, ...]
 
 
-def find_content(connection: Connection, text: str, registry: str | None = None) -> ContentReport | None:
+def find_content(
+    connection: Connection, text: str, registry: str | None = None, reach: Reach = EVERYTHING
+) -> ContentReport | None:
     """What ``text`` (a digest of a manifest, config, layer or subject, or its first six digits or more) is for.
 
     ``registry`` (name or host) limits the places to one registry. ``None`` if the inventory has no such digest;
     raises ``InputError`` if ``text`` cannot be one (code ``bad-digest``) or begins several (``ambiguous-digest``),
-    and ``NotFound`` for an unknown registry. For a blob all packed lists are read: seconds for millions.
+    and ``NotFound`` for an unknown registry. Content without a place in ``reach`` is not there. For a blob all packed
+    lists are read: seconds for millions.
     """
-    registry_id = None if registry is None else find_registry(registry, load_registries(connection)).id
-    stored = _resolve(connection, text)
+    registry_id = None if registry is None else find_registry(registry, touched(load_registries(connection), reach)).id
+    found = _candidates(connection, text)
+    if len(found) > 1 and not reach.is_everything:
+        # Neither the digests nor their number may tell of what lies outside.
+        found = [one for one in found if find_content(connection, str(Digest.from_bytes(one)), registry, reach)]
+    stored = _the_one(found, text)
     if stored is None:
         return None
     blob = connection.execute(select(blobs).where(blobs.c.digest == stored)).first()
@@ -99,28 +113,36 @@ def find_content(connection: Connection, text: str, registry: str | None = None)
     elif blob is None:
         kinds.add("subject")
     via = _with_parents(connection, holders)
-    uses, use_count, repository_count = _list_uses(connection, via, registry_id)
+    places = _find_places(connection, via, registry_id)
+    if not reach.is_everything:
+        places = {one for one in places if reach.has(one[0], one[1])}
+        if not places:
+            return None
+        here = {one[3] for one in places}
+        via = {number: how for number, how in via.items() if number in here}
     facts = manifest if manifest is not None else blob
     described = describe_manifest(connection, manifest.id) if manifest is not None else None
-    held_by = [number for number, how in holders.items() if how != "itself"]
+    referrers = described.referrers if described is not None else list_referrers(connection, stored)
+    referrers = tuple(one for one in referrers if reach.has(one.registry, one.repository))
+    held_by = [number for number, how in via.items() if how in _HOLDING]
     return ContentReport(
         digest=str(Digest.from_bytes(stored)),
         kinds=tuple(sorted(kinds)),
         media_type=facts.media_type if facts is not None else "",
         size_bytes=facts.size_bytes if facts is not None else None,
-        manifest=described,
+        manifest=None if described is None else replace(described, referrers=referrers),
         manifests=_digests(connection, held_by),
         manifest_count=len(held_by),
         indexes=_digests(connection, [number for number, how in via.items() if how == "index"]),
-        uses=tuple(uses),
-        use_count=use_count,
-        repository_count=repository_count,
-        referrers=described.referrers if described is not None else list_referrers(connection, stored),
+        uses=_shown_uses(connection, places, via),
+        use_count=len(places),
+        repository_count=len({place[:2] for place in places}),
+        referrers=referrers,
     )
 
 
-def _resolve(connection: Connection, text: str) -> bytes | None:
-    """The one stored digest that ``text`` names, by ranges of the digest indexes."""
+def _candidates(connection: Connection, text: str) -> list[bytes]:
+    """The stored digests that ``text`` may name, by ranges of the digest indexes; not all where there are many."""
     match = _PREFIX.fullmatch(text.strip().lower())
     if match is None:
         raise InputError(
@@ -136,14 +158,18 @@ def _resolve(connection: Connection, text: str) -> bytes | None:
             for column in (manifests.c.digest, blobs.c.digest, manifests.c.config_digest, manifests.c.subject_digest):
                 statement = select(column).where(column >= low, column <= high).distinct().limit(_CANDIDATES + 1)
                 found.update(bytes(value) for value in connection.execute(statement).scalars())
+    return sorted(found)
+
+
+def _the_one(found: Sequence[bytes], text: str) -> bytes | None:
     if len(found) > 1:
-        names = [str(Digest.from_bytes(value)) for value in sorted(found)[:_CANDIDATES]]
+        names = [str(Digest.from_bytes(value)) for value in found[:_CANDIDATES]]
         raise InputError(
             f"{text.strip()[:80]!r} begins more than one digest: {', '.join(names)}",
             hint="Give more digits.",
             code="ambiguous-digest",
         )
-    return found.pop() if found else None
+    return found[0] if found else None
 
 
 def _holders(connection: Connection, blob_id: int, stored: bytes) -> dict[int, str]:
@@ -176,8 +202,8 @@ def _with_parents(connection: Connection, holders: dict[int, str]) -> dict[int, 
     return via
 
 
-def _list_uses(connection: Connection, via: dict[int, str], registry_id: int | None) -> tuple[list[Use], int, int]:
-    """The first places by name, and the number of places and of repositories."""
+def _find_places(connection: Connection, via: dict[int, str], registry_id: int | None) -> set[Place]:
+    """Every place that has one of these manifests."""
     here = () if registry_id is None else (registries.c.id == registry_id,)
     tagged = (
         select(
@@ -200,7 +226,7 @@ def _list_uses(connection: Connection, via: dict[int, str], registry_id: int | N
         .join(registries, registries.c.id == repositories.c.registry_id)
         .where(repositories.c.deleted_at.is_(None), repository_manifests.c.deleted_at.is_(None), *here)
     )
-    places: set[tuple[str, str, str, int]] = set()
+    places: set[Place] = set()
     for chunk in chunked(list(via), _CHUNK):
         rows = connection.execute(tagged.where(tags.c.manifest_id.in_(chunk)))
         places.update((row.registry, row.repository, row.tag, row.manifest_id) for row in rows)
@@ -212,10 +238,14 @@ def _list_uses(connection: Connection, via: dict[int, str], registry_id: int | N
             for row in rows
             if (row.registry, row.repository, row.manifest_id) not in with_tag
         )
+    return places
+
+
+def _shown_uses(connection: Connection, places: set[Place], via: dict[int, str]) -> tuple[Use, ...]:
+    """The first places by name."""
     first = sorted(places)[:_LONGEST]
     names = _digest_by_id(connection, {place[3] for place in first})
-    uses = [Use(place[0], place[1], place[2], names[place[3]], via[place[3]]) for place in first]
-    return uses, len(places), len({place[:2] for place in places})
+    return tuple(Use(place[0], place[1], place[2], names[place[3]], via[place[3]]) for place in first)
 
 
 def _digests(connection: Connection, manifest_ids: Sequence[int]) -> tuple[str, ...]:

@@ -40,16 +40,27 @@ class ApprovalKind(StrEnum):
 
     OS_USER = "os-user"
     SIGNED_IN = "signed-in"
+    PROGRAM = "program"  # a robot token, or a job of a pipeline: counts like the user of a machine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """That somebody agreed to exactly the plan with this ``fingerprint``."""
+    """That somebody agreed to exactly the plan with this ``fingerprint``.
+
+    ``principal`` is the same for one person however they sign in; ``name`` is what people call them, where that is
+    something else.
+    """
 
     principal: str
     kind: ApprovalKind
     at: datetime
     fingerprint: str
+    name: str = ""
+
+    @property
+    def shown_name(self) -> str:
+        """What people call who agreed."""
+        return self.name or self.principal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +114,23 @@ class StoredPlan:
         """How many more people must agree to exactly this plan.
 
         Where several must, only those count of whom a directory says who they are: anybody can be several users of one
-        machine.
+        machine. Nor does whoever made the plan, for they have looked at it already. One name in two directories may be
+        one person, and counts once.
         """
         needed = self.plan.demands.approval_count
         counted = self.valid_approvals
         if needed > 1:
-            counted = tuple(one for one in counted if one.kind is ApprovalKind.SIGNED_IN)
-        return max(needed - len({one.principal for one in counted}), 0)
+            counted = tuple(one for one in counted if one.kind is ApprovalKind.SIGNED_IN and not self.is_made_by(one))
+        people = {one.principal for one in counted}, {one.shown_name.casefold() for one in counted}
+        return max(needed - min(map(len, people)), 0)
+
+    def is_made_by(self, approval: Approval) -> bool:
+        """Whether who agreed may have made the plan: by the name, for a plan keeps no more of its maker.
+
+        A pipeline's job is called by the subject with which the id of a person with the same subject ends.
+        """
+        maker, principal = self.plan.made_by.casefold(), approval.principal.casefold()
+        return maker in (principal, approval.shown_name.casefold()) or principal.endswith(f":{maker}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

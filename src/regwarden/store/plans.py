@@ -240,7 +240,11 @@ def iterate_verdicts(connection: Connection, plan_id: int) -> Iterator[Repositor
 
 
 def list_plans(
-    connection: Connection, *, states: Collection[PlanState] = (), limit: int | None = None
+    connection: Connection,
+    *,
+    states: Collection[PlanState] = (),
+    limit: int | None = None,
+    before_id: int | None = None,
 ) -> tuple[PlanSummary, ...]:
     """Plans, the newest first; with ``states`` only those, otherwise all that are complete."""
     statement = select(*[plans.c[name] for name in PlanSummary.__slots__]).order_by(plans.c.id.desc()).limit(limit)
@@ -248,6 +252,8 @@ def list_plans(
         statement = statement.where(plans.c.state.in_(sorted(map(str, states))))
     else:
         statement = statement.where(plans.c.state != str(PlanState.INCOMPLETE))
+    if before_id is not None:
+        statement = statement.where(plans.c.id < before_id)
     return tuple(_summary(row) for row in connection.execute(statement))
 
 
@@ -274,8 +280,9 @@ def save_approval(connection: Connection, plan_id: int, approval: Approval) -> N
         "kind": str(approval.kind),
         "at": to_micros(approval.at),
         "fingerprint": approval.fingerprint,
+        "name": approval.name,
     }
-    bulk_upsert(connection, approvals, [row], update=("at", "fingerprint"))
+    bulk_upsert(connection, approvals, [row], update=("at", "fingerprint", "name"))
 
 
 def save_outcome(
@@ -344,6 +351,7 @@ def _load_approvals(connection: Connection, plan_id: int) -> tuple[Approval, ...
             kind=ApprovalKind(row.kind),
             at=from_micros(row.at),
             fingerprint=row.fingerprint,
+            name=row.name,
         )
         for row in rows
     )

@@ -40,6 +40,7 @@ def open_engine(address: DatabaseAddress) -> Engine:
         pool_size=POOL_SIZE,
         max_overflow=POOL_SIZE,
         pool_pre_ping=True,
+        hide_parameters=True,  # they may be secrets, and errors end up in logs
     )
     event.listen(engine, "connect", _commit_durably)
     return engine

@@ -36,25 +36,6 @@ def load_problems(
 ProblemKey = tuple[str, bytes, str]  # tag, digest as stored, code
 
 
-def replace_problems(
-    connection: Connection,
-    registry_id: int,
-    repository_id: int | None,
-    problems: Sequence[Problem],
-    *,
-    at: datetime,
-    examined: frozenset[str] = frozenset(),
-) -> None:
-    """Let ``problems`` be all that is wrong with a repository (``None``: with the registry as a whole).
-
-    A problem that was there before keeps its first sighting, and its last attempt unless its digest (as
-    text) was ``examined`` again.
-    """
-    known = load_problem_ids(connection, registry_id, repository_id)
-    ids = [row_id for found in known.values() for row_id in found]
-    write_problems(connection, Replacement(registry_id, repository_id, ids, problems, at, examined))
-
-
 @dataclass(frozen=True, slots=True)
 class Replacement:
     """Problems of a repository (``None``: of the registry) that take the place of the rows with these ``ids``."""

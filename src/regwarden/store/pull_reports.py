@@ -23,6 +23,7 @@ from regwarden.store.pull_tags import PulledManifests, TagIntervals, load_interv
 from regwarden.store.query_fields import KnownRegistry, load_registries
 from regwarden.store.query_patterns import narrow_any
 from regwarden.store.query_selection import find_registry
+from regwarden.store.reaching import reach_filters, touched
 from regwarden.store.schema import repositories
 from regwarden.store.times import from_micros
 
@@ -83,7 +84,7 @@ def list_pulls(connection: Connection, query: PullQuery) -> list[Row]:
     The usual order is by ``query.by`` if that has days, otherwise the most pulled first. Raises ``NotFound`` for an
     unknown registry.
     """
-    known = load_registries(connection)
+    known = touched(load_registries(connection), query.reach)
     query = _resolved(query, known)
     # Requests that name a tag need not be told apart by manifest and day.
     parts = (True, False) if query.needs_tags else (None,)
@@ -157,6 +158,8 @@ def _statement(
     if query.registries:
         chosen = [one.id for one in known if one.name in query.registries]
         statement = statement.where(repositories.c.registry_id.in_(chosen))
+    within = reach_filters(query.reach, known, connection.dialect.name)
+    statement = statement.where(*(one.clause for one in within if one.clause is not None))
     for patterns in (query.repositories, _selected_repositories(query.selectors)):
         narrowed = narrow_any(repositories.c.name, patterns, connection.dialect.name) if patterns else None
         if narrowed is not None:
@@ -193,6 +196,8 @@ def _matcher(known: _Known) -> Callable[[_Counted], Iterable[str | None]]:
     def selectors_of(repository_id: int) -> tuple[Selector, ...] | None:
         registry_id, name = known.repositories[repository_id]
         registry = known.registries[registry_id].name
+        if not query.reach.has(registry, name):
+            return None
         fitting = tuple(
             one
             for one in query.selectors

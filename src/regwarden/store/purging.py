@@ -14,7 +14,9 @@ from typing import Any, Final
 from sqlalchemy import Table, delete, exists, select, tuple_
 from sqlalchemy.engine import Connection
 
+from regwarden.store.access_state import purge_access
 from regwarden.store.database import Database
+from regwarden.store.decisions import delete_old_decisions
 from regwarden.store.deliveries import UNKNOWN_REGISTRY
 from regwarden.store.event_schema import SET_ASIDE, deliveries, events, pull_days, senders
 from regwarden.store.times import to_micros
@@ -32,7 +34,8 @@ _UNAPPLIED: Final = SET_ASIDE
 class Keeping:
     """How long rows are kept: of applied deliveries, of unreadable or unknown ones, of events, of pull counts.
 
-    ``trash``: of manifests that plans removed, after these have come to an end.
+    ``trash``: of manifests that plans removed, after these have come to an end. ``decisions``: what the allow-list
+    answered.
     """
 
     bodies: timedelta
@@ -40,6 +43,7 @@ class Keeping:
     events: timedelta
     pulls: timedelta
     trash: timedelta
+    decisions: timedelta = timedelta(days=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,11 @@ class Purged:
 async def purge(database: Database, keeping: Keeping, now: datetime) -> Purged:
     """Delete what is older than it is kept; what is pending stays. Interrupted, the next call goes on."""
     while await database.write(partial(delete_incomplete_plans, before=to_micros(now - _BEING_WRITTEN))):
+        pass
+    while await database.write(partial(purge_access, now=now)):
+        pass
+    decided_before = to_micros(now - keeping.decisions)
+    while await database.write(partial(delete_old_decisions, before=decided_before, limit=PIECE_ROWS)):
         pass
     await database.write(partial(_forget_senders, before=to_micros(now - keeping.events)))
     return Purged(

@@ -60,7 +60,7 @@ def prepare_scan(connection: Connection, query: Query, now: datetime) -> Scan:
     """Choose how to answer a question about rows (every noun but ``blob``). ``now`` is aware."""
     scope = Scope(connection.dialect.name, load_registries(connection), to_micros(now))
     fields = dict(stored_fields(query.noun, scope))
-    selection = select_rows(query, scope, fields)
+    selection = select_rows(query, scope, fields, connection)
     conditions = [_compile(one, fields, now, query, scope) for one in query.conditions]
     if query.is_lacking_blobs:
         conditions.append(lacking_manifests(connection, [one.id for one in selection.registries]))

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import and_, or_, select
+from sqlalchemy.engine import Connection
 from sqlalchemy.sql.elements import ColumnElement
 
 from regwarden.core.oci.digests import Digest
@@ -18,6 +19,7 @@ from regwarden.errors import InputError, NotFound
 from regwarden.store.query_conditions import Check, Filter
 from regwarden.store.query_fields import KnownRegistry, Scope, StoredField
 from regwarden.store.query_patterns import is_decided, narrow_any
+from regwarden.store.reaching import reach_filters, touched, within_reach
 from regwarden.store.schema import manifests, repositories, repository_manifests, tags
 
 _MOST_SELECTORS: Final = 200
@@ -35,14 +37,12 @@ class Selection:
 
 def choose_registries(query: Query, scope: Scope) -> tuple[KnownRegistry, ...]:
     """The registries that a question names, by name, or all. Raises ``NotFound`` for one that is not known."""
-    chosen = scope.registries
+    chosen = known = touched(scope.registries, query.reach)
     if query.registries:
-        named = {find_registry(name, scope.registries).id for name in query.registries}
+        named = {find_registry(name, known).id for name in query.registries}
         chosen = tuple(registry for registry in chosen if registry.id in named)
     if query.selectors:
-        found = [
-            find_registry(one.registry, scope.registries).id for one in query.selectors if one.registry is not None
-        ]
+        found = [find_registry(one.registry, known).id for one in query.selectors if one.registry is not None]
         if len(found) == len(query.selectors):
             chosen = tuple(registry for registry in chosen if registry.id in found)
     return chosen
@@ -61,7 +61,7 @@ def find_registry(name: str, known: Sequence[KnownRegistry]) -> KnownRegistry:
     return found[0]
 
 
-def select_rows(query: Query, scope: Scope, fields: dict[str, StoredField]) -> Selection:
+def select_rows(query: Query, scope: Scope, fields: dict[str, StoredField], connection: Connection) -> Selection:
     """Everything of a question but its conditions. Raises ``InputError`` where the noun has no such parts."""
     registries = choose_registries(query, scope)
     if query.noun == "registry":
@@ -72,12 +72,15 @@ def select_rows(query: Query, scope: Scope, fields: dict[str, StoredField]) -> S
     if query.noun == "registry":
         return Selection(registries, (), narrows_repositories=False)
     filters = [
+        *within_reach(connection, reach_filters(query.reach, scope.registries, scope.dialect)),
         *_pattern_filters(repositories.c.name, query.repositories, query.exclude_repositories, scope.dialect),
         *_tag_filters(query, scope, fields),
         *_selector_filters(query, scope, fields),
     ]
-    narrows = bool(query.repositories) or (
-        bool(query.selectors) and all(one.repository is not None for one in query.selectors)
+    narrows = (
+        not query.reach.is_everything
+        or bool(query.repositories)
+        or (bool(query.selectors) and all(one.repository is not None for one in query.selectors))
     )
     return Selection(registries, tuple(filters), narrows_repositories=narrows)
 

@@ -43,7 +43,7 @@ class RegistryOverview:
     crawled_at: datetime | None
     crawl_state: str | None
     sized_at: datetime | None
-    problem_count: int
+    problem_count: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

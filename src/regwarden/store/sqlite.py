@@ -102,7 +102,8 @@ def open_writer(file: Path | None) -> Engine:
         return connection
 
     pool = {"poolclass": StaticPool} if file is None else {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0}
-    engine = create_engine("sqlite://", creator=connect, **pool)
+    # Parameters may be secrets, and errors end up in logs.
+    engine = create_engine("sqlite://", creator=connect, hide_parameters=True, **pool)
     _begin_with(engine, "BEGIN IMMEDIATE")
     return engine
 
@@ -120,7 +121,8 @@ def open_readers(file: Path) -> Engine:
     def connect() -> sqlite3.Connection:
         return _connect(address, is_uri=True, settings=_READER_SETTINGS)
 
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=READER_COUNT, max_overflow=-1)
+    pool = {"poolclass": QueuePool, "pool_size": READER_COUNT, "max_overflow": -1}
+    engine = create_engine("sqlite://", creator=connect, hide_parameters=True, **pool)
     _begin_with(engine, "BEGIN")
     return engine
 

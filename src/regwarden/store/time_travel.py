@@ -78,9 +78,15 @@ def history_starts(connection: Connection, names: Collection[str] = ()) -> list[
 
 
 def named_registries(connection: Connection, query: Query) -> tuple[str, ...]:
-    """The names of the registries that a question is about. Raises ``NotFound`` for one that is not known."""
+    """The names of the registries that a question is about. Raises ``NotFound`` for one that is not known.
+
+    Also where it is about none, for none named is all of them.
+    """
     scope = Scope(connection.dialect.name, load_registries(connection), 0)
-    return tuple(one.name for one in choose_registries(query, scope))
+    chosen = tuple(one.name for one in choose_registries(query, scope))
+    if not chosen and scope.registries:
+        raise NotFound("what there was then is not known", code="before-history")
+    return chosen
 
 
 @contextmanager

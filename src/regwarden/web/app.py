@@ -1,8 +1,9 @@
-"""What does the main listener answer? Notifications, whether the process lives, whether it can do its work."""
+"""What does the main listener answer? Notifications, life and readiness, and the applications below its paths."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from starlette.responses import JSONResponse, Response
@@ -13,12 +14,14 @@ from regwarden.errors import StoreError
 from regwarden.store.database import Database
 from regwarden.store.deliveries import probe_writing
 from regwarden.web.hooks import PREFIX
+from regwarden.web.mounting import Mount, is_below, strip_prefix
 from regwarden.web.problems import problem
 from regwarden.web.refusals import Refusals
 
 _READ: Final = frozenset({"GET", "HEAD"})
 _STUCK_SECONDS: Final = 60.0
 _REMEMBERED_SECONDS: Final = 1.0
+_PROBE_SECONDS: Final = 10.0
 
 
 class Readiness:
@@ -48,17 +51,19 @@ class Readiness:
         elif now - self._failing_since >= _STUCK_SECONDS:
             return "events cannot be applied"
         try:
-            await self._database.write(probe_writing, urgent=True)
-        except StoreError:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await self._database.write(probe_writing, urgent=True)
+        except (StoreError, TimeoutError):  # a server that hangs says nothing at all
             return "the database cannot be written"
         return ""
 
 
 class Application:
-    """The main listener: ``/hooks/NAME``, ``/healthz``, ``/readyz``. Nothing is ever redirected."""
+    """The main listener: ``/hooks/NAME``, ``/healthz``, ``/readyz``, and what is mounted. It redirects nothing."""
 
-    def __init__(self, hooks: ASGIApp, readiness: Readiness) -> None:
+    def __init__(self, hooks: ASGIApp, readiness: Readiness, mounts: Sequence[Mount] = ()) -> None:
         self._hooks = hooks
+        self._mounts = tuple(mounts)
         self._readiness = readiness
         self._refusals = Refusals()
         self._answers: dict[str, Callable[[], Awaitable[Response]]] = {
@@ -74,6 +79,11 @@ class Application:
         if path.startswith(PREFIX):
             await self._hooks(scope, receive, send)
             return
+        for mount in self._mounts:
+            if is_below(path, mount.prefix):
+                seen = strip_prefix(scope, mount.prefix) if mount.is_stripped else scope
+                await mount.app(seen, receive, send)
+                return
         answer = self._answers.get(path)
         if answer is None:
             if scope["method"] == "POST":

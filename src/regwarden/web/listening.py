@@ -10,15 +10,18 @@ import stat
 from asyncio import TimerHandle
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
-from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from regwarden.errors import Conflict
-from regwarden.settings_sections import ListenAddress
+from regwarden.settings_sections import UNIX_PEER, ListenAddress
+from regwarden.web.problems import problem
 from regwarden.web.tls import ServerCertificate
 
 _BACKLOG: Final = 1024
@@ -59,17 +62,24 @@ def shown_address(listener: socket.socket, *, is_tls: bool) -> str:
 
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, listeners: Sequence[socket.socket], certificate: ServerCertificate | None
+    app: ASGIApp,
+    listeners: Sequence[socket.socket],
+    certificate: ServerCertificate | None,
+    *,
+    trusted_proxies: Sequence[str] = (),
 ) -> AsyncIterator[None]:
-    """Serve ``app`` while the block lasts; at its end requests that have begun are answered."""
+    """Serve ``app`` while the block lasts; at its end requests that have begun are answered.
+
+    ``trusted_proxies`` are networks, and ``unix``, whose word about who asks (``X-Forwarded-For``) is taken.
+    """
     config = uvicorn.Config(
-        app,
+        _behind(app, trusted_proxies),
         http=_Protocol,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
-        proxy_headers=False,  # the peer is who it is; a header may say anything
+        proxy_headers=False,  # decided above: without proxies that were named a header may say anything
         server_header=False,
         backlog=_BACKLOG,
         limit_concurrency=_MAX_CONNECTIONS,
@@ -88,6 +98,20 @@ async def serving(
     finally:
         server.should_exit = True
         await running
+
+
+def _behind(app: ASGIApp, trusted_proxies: Sequence[str]) -> ASGIApp:
+    """``app`` with the client's address as a trusted proxy tells it; others are who they are."""
+    if not trusted_proxies:
+        return app
+    told = ProxyHeadersMiddleware(cast("Any", app), trusted_hosts=list(trusted_proxies))
+
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope.get("client") is None:
+            scope = {**scope, "client": (UNIX_PEER, 0)}
+        await told(cast("Any", scope), cast("Any", receive), cast("Any", send))
+
+    return named
 
 
 class _Server(uvicorn.Server):
@@ -119,8 +143,15 @@ class _Protocol(HttpToolsProtocol):
         """Read on, unless it is a header without end: the parser keeps it whole, and has no limit of its own."""
         self._header_bytes += len(received)
         super().data_received(received)
+        if self._header_bytes > _MAX_HEADER_BYTES and not self.transport.is_closing():
+            self._refuse(431, f"the header is larger than {_MAX_HEADER_BYTES} bytes")
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 -- as uvicorn calls it
+        """Say what was wrong as everywhere; the parser takes no long address, and says no more than that."""
         if self._header_bytes > _MAX_HEADER_BYTES:
-            self.transport.close()
+            self._refuse(431, f"the header is larger than {_MAX_HEADER_BYTES} bytes")
+        else:
+            self._refuse(400, "this is no HTTP request")
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body; how much there may be of that is not decided here."""
@@ -142,6 +173,17 @@ class _Protocol(HttpToolsProtocol):
         self._header_bytes = 0
         self._expect(None)
         super().on_message_complete()
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer and close, or only close where another answer has begun on the connection."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)  # None before the first request
+        if cycle is None or cycle.response_complete:
+            answer = problem(status, detail)
+            named = [(b"Connection", b"close"), *answer.raw_headers]
+            head = b"".join(b"%b: %b\r\n" % pair for pair in named)
+            phrase = HTTPStatus(status).phrase
+            self.transport.write(f"HTTP/1.1 {status} {phrase}\r\n".encode() + head + b"\r\n" + bytes(answer.body))
+        self.transport.close()
 
     def _expect(self, seconds: float | None) -> None:
         if self._deadline is not None:

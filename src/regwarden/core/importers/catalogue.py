@@ -52,12 +52,11 @@ def translate_rules(text: str, *, system: str, name: str, target: Target = ANYWH
 
     ``name`` is what messages call the text. Raises ``InputError`` with the place in it for what cannot be translated.
     """
+    check_system(system)
     check_target(target)
     rules = Rules(text, name, target)
     if system == AUTO:
         system = detect(rules)
-    elif system not in IMPORTERS:
-        raise InputError(f"there is no importer for {system[:80]!r}", hint=nearest(system, [AUTO, *IMPORTERS]))
     importer = IMPORTERS[system]
     translation = importer.translate(rules)
     translation.say(Severity.NOTE, "guards", "", _GUARDS)
@@ -69,6 +68,12 @@ def translate_rules(text: str, *, system: str, name: str, target: Target = ANYWH
         message = f"{name}: this cannot be written as a policy: {error.problems[0].message}"
         raise InputError(message, hint=error.hint) from None
     return Imported(system=system, text=written, policies=policies, differences=tuple(translation.differences))
+
+
+def check_system(name: str) -> None:
+    """Raises ``InputError`` for what is neither a system nor ``auto``."""
+    if name != AUTO and name not in IMPORTERS:
+        raise InputError(f"there is no importer for {name[:80]!r}", hint=nearest(name, [AUTO, *IMPORTERS]))
 
 
 def detect(rules: Rules) -> str:

@@ -10,10 +10,11 @@ from typing import Final
 from aiolimiter import AsyncLimiter
 
 from regwarden import clock
-from regwarden.errors import RegistryError
+from regwarden.errors import InputError, RegistryError
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
+_LEAST_RATE: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,5 +111,7 @@ class Gate:
 def _limiter(rate: float | None) -> AsyncLimiter | None:
     if rate is None:
         return None
+    if not rate >= _LEAST_RATE:
+        raise InputError(f"{rate:g} a second is too slow", hint=f"Allow at least {_LEAST_RATE:g}, or do not limit it.")
     # Fractional rates need a longer window: the limiter cannot hold less than one request.
     return AsyncLimiter(rate, 1.0) if rate >= 1 else AsyncLimiter(1, 1.0 / rate)

@@ -15,11 +15,14 @@ from typing import Any, Final, Protocol, TypeVar
 from starlette.requests import Request
 
 from regwarden.core.access import Decision, Permission, Principal, Reach, decide, reach
-from regwarden.errors import Forbidden, NotFound
+from regwarden.errors import Forbidden, NotFound, Unauthorized
+from regwarden.flows.allowing import AllowList
 from regwarden.library import Inventory
+from regwarden.library_time import PastAnswers
 from regwarden.settings_sources import LoadedSettings
 from regwarden.store.database import Database
 from regwarden.web.control import Handler
+from regwarden.web.operations import Operations
 
 T = TypeVar("T")
 
@@ -47,6 +50,9 @@ class ApiParts:
     environ: Mapping[str, str] = field(repr=False)
     authenticator: Authenticator
     commands: Mapping[str, Handler]
+    operations: Operations = field(default_factory=Operations)
+    allow: AllowList | None = None
+    past: PastAnswers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,15 @@ class Caller:
     permission: Permission
     reach: Reach
     parts: ApiParts
+    request: Request = field(repr=False)
+
+    async def is_still_permitted(self) -> bool:
+        """Whether who asked may still do what they asked for: answers that take long look now and then."""
+        try:
+            principal = await self.parts.authenticator.authenticate(self.request)
+        except Unauthorized:
+            return False
+        return reach(principal, self.permission) == self.reach
 
     def require(self, places: Sequence[tuple[str, str]], *, what: str, permission: Permission | None = None) -> None:
         """Go on only if all of ``places`` (registry, repository) lie in reach; ``what`` names the thing for people.
@@ -74,7 +89,9 @@ class Caller:
         parts = self.parts
 
         def run() -> T:
-            with closing(Inventory.beside(parts.database, parts.loaded, parts.environ, reach=self.reach)) as inventory:
+            with closing(
+                Inventory.beside(parts.database, parts.loaded, parts.environ, reach=self.reach, past=parts.past)
+            ) as inventory:
                 return work(inventory)
 
         return await asyncio.to_thread(run)
@@ -96,7 +113,7 @@ class Permitted:
                 f"{principal.name} may not do this: it needs the permission {self.permission}",
                 hint="Ask an administrator for a role that has it.",
             )
-        return Caller(principal, self.permission, granted, parts)
+        return Caller(principal, self.permission, granted, parts, request)
 
 
 def parts_of(request: Request) -> Any:
