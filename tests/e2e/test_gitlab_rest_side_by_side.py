@@ -28,6 +28,7 @@ from tests.servers import require_binary
 from tests.serving import running_service, wait_for
 
 pytestmark = pytest.mark.e2e
+find_predecessor()
 
 COMPARED = ("content-type", "www-authenticate", "access-control-allow-origin", "access-control-allow-headers")
 ALL = "?embed=true&links=true"
@@ -124,7 +125,6 @@ def fill(registry: RegistryServer) -> None:
 def both(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, start_directory: StartDirectory
 ) -> Iterator[Both]:
-    find_predecessor()
     prefix, folder = str(request.param), tmp_path_factory.mktemp("side-by-side")
     with ExitStack() as stack:
         start = stack.enter_context(contextmanager(_start_registries)(require_binary("docker-registry"), folder))

@@ -42,9 +42,7 @@ if TYPE_CHECKING:
     "--accept-disappearance", is_flag=True, help="Believe it when suspiciously much has vanished since the last crawl."
 )
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Requests in flight at the same time. [default: 16]")
-@click.option(
-    "--rate", "requests_per_second", type=click.FloatRange(0.01), metavar="N", help="At most N requests per second."
-)
+@click.option("--rate", "requests_per_second", type=float, metavar="N", help="At most N requests per second.")
 @pass_invocation
 def command(invocation: Invocation, registries: tuple[str, ...], **options: Any) -> int:
     """Read registries into the inventory.
