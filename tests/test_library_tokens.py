@@ -207,3 +207,15 @@ def test_beside_a_service_it_is_asked_to_do_it(tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             inventory.end_session("s1")
     assert done == ["token-create", "token-revoke", "session-end"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_loopback_only"),
+    [(Settings(), False), (Settings(auth=AuthSettings(tokens_file="/tokens.yaml")), True)],
+)
+def test_the_first_token_ends_where_others_can_come_in(database, settings, is_loopback_only):
+    assert ensure_setup_token(database, Settings(), is_loopback_only=True, now=NOW).token
+    found = ensure_setup_token(database, settings, is_loopback_only=is_loopback_only, now=NOW)
+    assert found.token is None
+    assert database.read_now(lambda connection: list_tokens(connection, living_at=NOW)) == []
+    assert bool(found.hint) is not is_loopback_only

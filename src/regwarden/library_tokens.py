@@ -26,6 +26,7 @@ DEFAULT_LIFETIME: Final = timedelta(days=90)
 MAX_LIFETIME: Final = timedelta(days=5 * 366)
 SETUP_LIFETIME: Final = timedelta(hours=24)
 SETUP_NAME: Final = "first-start"
+_SERVICE: Final = "regwarden"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@/+-]{0,99}", re.ASCII)
 
@@ -143,9 +144,15 @@ def end_sessions_of(database: Database, subject: str, principal: str) -> int:
 def ensure_setup_token(database: Database, settings: Settings, *, is_loopback_only: bool, now: datetime) -> SetupToken:
     """The token of the first start, made if nobody could come in otherwise and only this machine can reach us.
 
-    It may do everything, for a day, and ends when another token is made that may do everything.
+    It may do everything, for a day, and ends when another token is made that may do everything, or when the service
+    starts where others can reach it or sign in.
     """
-    if settings.ldap.servers or settings.oidc or settings.auth.tokens_file:
+    is_open = bool(settings.ldap.servers or settings.oidc or settings.auth.tokens_file)
+    living = database.read_now(lambda connection: tokens.list_tokens(connection, living_at=now))
+    if (is_open or not is_loopback_only) and any(one.purpose == tokens.SETUP for one in living):
+        database.write_now(lambda connection: tokens.revoke_setup_tokens(connection, now, _SERVICE))
+        living = [one for one in living if one.purpose != tokens.SETUP]
+    if is_open:
         return SetupToken()
 
     def work(connection: Any) -> TokenMade | None:
@@ -158,13 +165,13 @@ def ensure_setup_token(database: Database, settings: Settings, *, is_loopback_on
             name=SETUP_NAME,
             grants=everything,
             expires_at=expires_at,
-            principal="regwarden",
+            principal=_SERVICE,
             at=now,
             purpose=tokens.SETUP,
         )
 
     if not is_loopback_only:
-        if database.read_now(lambda connection: tokens.list_tokens(connection, living_at=now)):
+        if living:
             return SetupToken()
         return SetupToken(hint="Nobody can sign in yet. Run: regwarden token create admin --role admin")
     made = database.write_now(work)
@@ -230,6 +237,8 @@ def _row(one: tokens.StoredToken) -> dict[str, object]:
         "id": one.public_id,
         "name": one.name,
         "roles": sorted({grant.role.value for grant in one.grants}),
+        "registries": _patterns(one, "registries"),
+        "repositories": _patterns(one, "repositories"),
         "grants": grants_to_json(one.grants),
         "purpose": one.purpose,
         "made_at": one.made_at,
@@ -240,6 +249,13 @@ def _row(one: tokens.StoredToken) -> dict[str, object]:
         "revoked_at": one.revoked_at,
         "revoked_by": one.revoked_by,
     }
+
+
+def _patterns(one: tokens.StoredToken, name: str) -> list[str]:
+    """Where its roles hold, all together; nothing is everywhere."""
+    if any(not getattr(grant.area, name) for grant in one.grants):
+        return []
+    return sorted({str(pattern) for grant in one.grants for pattern in getattr(grant.area, name)})
 
 
 def _record(

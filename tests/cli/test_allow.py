@@ -55,7 +55,7 @@ def test_entries_are_made_listed_asked_and_ended(tmp_path: Path) -> None:
     [
         (f"reg.example.com/app@sha256:{HEX}", 0, "allow: entry 1 allows this content\n"),
         ("reg.example.com/app@sha256:" + "cd" * 32, 1, "deny: no entry allows it\n"),
-        ("reg.example.com/bad/app:1", 1, "deny: entry 2 denies this name: no\n"),
+        ("reg.example.com/bad/app:1", 1, "deny: entry 2 denies reg.example.com/bad/app: no\n"),
         ("reg.example.com/app:1", 3, "unknown: the inventory does not know what this tag points to\n"),
     ],
 )

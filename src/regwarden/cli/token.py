@@ -11,7 +11,18 @@ from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
 from regwarden.cli.output import Format
 from regwarden.errors import InputError
 
-_COLUMNS: Final = ("id", "name", "roles", "expires_at", "last_used_at", "last_used_from", "made_at", "made_by")
+_COLUMNS: Final = (
+    "id",
+    "name",
+    "roles",
+    "registries",
+    "repositories",
+    "expires_at",
+    "last_used_at",
+    "last_used_from",
+    "made_at",
+    "made_by",
+)
 _ENDED_COLUMNS: Final = ("revoked_at", "revoked_by")
 _SESSION_COLUMNS: Final = ("id", "name", "kind", "provider", "made_at", "made_from", "refreshed_at", "expires_at")
 _ENDED_SESSION_COLUMNS: Final = ("ended_at", "ended_reason")
@@ -71,7 +82,7 @@ def list_(invocation: Invocation, *, shows_sessions: bool, is_all: bool) -> None
     with closing(invocation.inventory()) as inventory:
         if shows_sessions:
             rows = inventory.sessions(include_ended=is_all)
-            columns = (*_SESSION_COLUMNS, *_ENDED_SESSION_COLUMNS) if is_all else _SESSION_COLUMNS
+            columns: tuple[str, ...] = (*_SESSION_COLUMNS, *_ENDED_SESSION_COLUMNS) if is_all else _SESSION_COLUMNS
         else:
             rows = inventory.tokens(include_ended=is_all)
             columns = (*_COLUMNS, *_ENDED_COLUMNS) if is_all else _COLUMNS

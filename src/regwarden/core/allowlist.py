@@ -256,7 +256,7 @@ def _may_allow(way: Way, question: Question, rules: Rules) -> bool:
 def _without_tag(question: Question, found: _Found, rules: Rules) -> Answer:
     if found.allowed:
         first, ids = _first(found.allowed)
-        detail = f"entry {first.id} {_HOW[first.way][0]}"
+        detail = f"entry {first.id} {_how(first, question)[0]}"
         warnings = (TAG_MOVES,) if question.image.is_tag_question else ()
         return _answer(question, Outcome.ALLOW, "allowed", detail, ids)._replace(warnings=warnings)
     if rules.default is Outcome.ALLOW:
@@ -272,7 +272,7 @@ def _without_tag(question: Question, found: _Found, rules: Rules) -> Answer:
 def _denied(question: Question, denied: list[Candidate]) -> Answer:
     first, ids = _first(denied)
     reason = f": {first.reason}" if first.reason else ""
-    return _answer(question, Outcome.DENY, "denied", f"entry {first.id} {_HOW[first.way][1]}{reason}", ids)
+    return _answer(question, Outcome.DENY, "denied", f"entry {first.id} {_how(first, question)[1]}{reason}", ids)
 
 
 def _undecided(question: Question, denied: list[Candidate]) -> Answer:
@@ -291,8 +291,16 @@ _HOW: Final = {
     Way.PART: ("", "denies a part of this"),
     Way.REFERENCE: ("allows this tag", "denies this tag"),
     Way.LITERAL: ("names exactly this", "denies exactly this"),
-    Way.PATTERN: ("allows this name", "denies this name"),
+    Way.PATTERN: ("allows {name}", "denies {name}"),
 }
+_MOST_NAME_CHARACTERS: Final = 300
+
+
+def _how(candidate: Candidate, question: Question) -> tuple[str, str]:
+    """In words how an entry is about what was asked; a name as it is compared, for it may have been written short."""
+    name = (question.image.names or ("this name",))[0][:_MOST_NAME_CHARACTERS]
+    allows, denies = _HOW[candidate.way]
+    return allows.replace("{name}", name), denies.replace("{name}", name)
 
 
 def _answer(question: Question, outcome: Outcome, reason: str, detail: str, entry_ids: tuple[int, ...] = ()) -> Answer:

@@ -107,6 +107,12 @@ def revoke_token(connection: Connection, token_id: int, at: datetime, by: str) -
     _revoke(connection, tokens.c.id == token_id, at, by)
 
 
+def revoke_setup_tokens(connection: Connection, at: datetime, by: str) -> None:
+    """End what the first start gave out, for ever."""
+    note_change(connection, ACCESS)
+    _revoke(connection, tokens.c.purpose == SETUP, at, by)
+
+
 def note_uses(connection: Connection, uses: Mapping[int, tuple[datetime, str]]) -> None:
     """Keep when and from where tokens were last used, at most once a minute. No change that others must know of."""
     for token_id, (at, source) in sorted(uses.items()):
