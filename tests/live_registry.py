@@ -25,7 +25,7 @@ from regwarden.testing.server import running_sample_registry
 from tests import servers
 from tests.fixtures.distribution_servers import RegistryServer, StartRegistry
 from tests.sample_inventory import isolated_environment, run_cli
-from tests.serving import Service, running_service
+from tests.serving import Service, hooks_only
 
 LIVE_SECONDS = 30.0
 HASTY = Path(__file__).parent / "e2e" / "hasty_service.py"
@@ -83,9 +83,7 @@ class Live:
     def start_service(self, *program: str) -> Service:
         """``program`` is what Python runs in place of the command, or of the hasty one."""
         usual = (str(HASTY),) if self.is_hasty else ("-m", "regwarden")
-        running = running_service(
-            self.place, self.configuration, database_url=self.database_url, program=program or usual
-        )
+        running = hooks_only(self.place, self.configuration, database_url=self.database_url, program=program or usual)
         self.services.append(self._services.enter_context(running))
         return self.services[-1]
 

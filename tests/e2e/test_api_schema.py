@@ -20,6 +20,7 @@ pytestmark = [
     pytest.mark.timeout(7200 if "REGWARDEN_SCHEMA_EXAMPLES" in os.environ else 300),
 ]
 
+IS_LONG = "REGWARDEN_SCHEMA_EXAMPLES" in os.environ
 EXAMPLES = int(os.environ.get("REGWARDEN_SCHEMA_EXAMPLES", "2"))
 SEED = int(os.environ.get("REGWARDEN_SCHEMA_SEED", "1"))
 SOURCE = "GET /api/v1/openapi.json"  # read once, and not asked any more
@@ -55,7 +56,9 @@ def run(fuzzed: FuzzedService, directory: Path, token: str | None, *phases: str,
 
 
 def test_for_an_administrator(fuzzed: FuzzedService, tmp_path: Path):
-    found = run(fuzzed, tmp_path, TOKENS["admin"][0], "coverage", "fuzzing")
+    # The phase that goes through the edges of every parameter takes a minute by itself.
+    phases = ("coverage", "fuzzing") if IS_LONG else ("fuzzing",)
+    found = run(fuzzed, tmp_path, TOKENS["admin"][0], *phases)
     operations = {SOURCE, *(operation for operation, _ in found.answers)}
     described = fuzzed.ask("GET", "/openapi.json")["paths"]
     assert operations >= {f"{method.upper()} {path}" for path, methods in described.items() for method in methods}

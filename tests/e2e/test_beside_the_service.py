@@ -17,7 +17,7 @@ from sqlalchemy import select
 from regwarden.library import Inventory
 from regwarden.store.schema import crawls, registries
 from tests.live_registry import Live, live_registry, multi_platform, picture
-from tests.serving import Service, running_service, wait_for
+from tests.serving import Service, hooks_only, wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -116,7 +116,7 @@ def test_a_short_schedule_runs_one_after_the_other_and_survives_a_registry_that_
     for name, server in (("here", here), ("away", away)):
         configuration += f'[[registry]]\nname = "{name}"\nurl = "{server.url}"\n'
     away.stop()
-    with running_service(tmp_path, configuration) as service:
+    with hooks_only(tmp_path, configuration) as service:
         live = Live(tmp_path, service.database_url, here, configuration)
 
         def states(name: str) -> list[tuple[Any, ...]]:
@@ -176,7 +176,7 @@ def test_the_events_of_gitlabs_registry_are_taken_in_with_what_it_adds(tmp_path:
         '[server]\nlisten = ["127.0.0.1:0"]\n[defaults]\ncrawl_every = "never"\n'
         '[[registry]]\nname = "prod"\nurl = "http://registry.example.test:5201"\n'
     )
-    with running_service(tmp_path, configuration) as service:
+    with hooks_only(tmp_path, configuration) as service:
         secret = service.secret("prod")
         for event in events:
             assert post(service, json.dumps({"events": [event]}).encode(), secret) == 200

@@ -38,7 +38,7 @@ from regwarden.testing.images import image, layer
 from regwarden.testing.server import running_sample_registry
 from tests.notifications import apply_all, envelope, push, state_of, store_bodies, tags_of
 from tests.registry_senders import Senders, traffic
-from tests.serving import Service, running_service, wait_for
+from tests.serving import Service, hooks_only, wait_for
 
 KILL_COUNT = int(os.environ.get("REGWARDEN_KILLS", "12"))
 LAUNCHER = Path(__file__).with_name("failing_service.py")
@@ -149,12 +149,12 @@ def test_killed_at_every_point_nothing_is_lost_and_nothing_counts_twice(tmp_path
     senders = Senders(SECRET)
     with senders.sending([traffic(seed, 150) for seed in range(3)]) as finish:
         for point, count in points:
-            with running_service(tmp_path, configuration, wait=False, program=failing(point, count)) as service:
+            with hooks_only(tmp_path, configuration, wait=False, program=failing(point, count)) as service:
                 wait_for(lambda: is_ready(service) or service.process.poll() is not None)
                 senders.port = service.port if is_ready(service) else senders.port
                 assert service.process.wait(timeout=60) == -signal.SIGKILL, f"{point} was not reached"
             check_file(tmp_path)
-        with running_service(tmp_path, configuration) as service:
+        with hooks_only(tmp_path, configuration) as service:
             senders.port = service.port
             finish(60)
             check_all(service, senders, tmp_path)
@@ -167,13 +167,13 @@ def test_on_postgresql_nothing_is_lost_and_nothing_counts_twice(tmp_path, config
     with senders.sending([traffic(seed, 60) for seed in range(3)]) as finish:
         for point, count in POSTGRESQL_POINTS:
             program = failing(point, count)
-            with running_service(
+            with hooks_only(
                 tmp_path, configuration, database_url=postgresql_url, wait=False, program=program
             ) as service:
                 wait_for(lambda: is_ready(service) or service.process.poll() is not None)
                 senders.port = service.port if is_ready(service) else senders.port
                 assert service.process.wait(timeout=60) == -signal.SIGKILL, f"{point} was not reached"
-        with running_service(tmp_path, configuration, database_url=postgresql_url) as service:
+        with hooks_only(tmp_path, configuration, database_url=postgresql_url) as service:
             senders.port = service.port
             finish(60)
             check_all(service, senders, tmp_path)
@@ -184,7 +184,7 @@ def test_postgresql_killed_under_load_loses_nothing_and_the_service_recovers(
     tmp_path, configuration, durable_postgresql
 ):
     url = durable_postgresql.url(durable_postgresql.create_database())
-    with running_service(tmp_path, configuration, database_url=url) as service:
+    with hooks_only(tmp_path, configuration, database_url=url) as service:
         senders = Senders(SECRET, service.port)
         round_count, is_enough = max(2, KILL_COUNT // 6), threading.Event()
         queues = [slowly(traffic(seed, 300 * round_count), 0.02, is_enough) for seed in range(4)]
@@ -216,7 +216,7 @@ def test_killed_at_random_under_load_nothing_is_lost_and_nothing_counts_twice(tm
     with senders.sending([slowly(traffic(seed, 100 * KILL_COUNT), 0.01, is_enough) for seed in range(4)]) as finish:
         for _ in range(KILL_COUNT):
             begun = time.monotonic()
-            with running_service(tmp_path, configuration, wait=False) as service:
+            with hooks_only(tmp_path, configuration, wait=False) as service:
                 wait_for(lambda: is_ready(service), service.process)
                 starts.append(time.monotonic() - begun)
                 senders.port = service.port
@@ -224,7 +224,7 @@ def test_killed_at_random_under_load_nothing_is_lost_and_nothing_counts_twice(tm
                 service.process.kill()
         check_file(tmp_path)
         is_enough.set()
-        with running_service(tmp_path, configuration) as service:
+        with hooks_only(tmp_path, configuration) as service:
             senders.port = service.port
             finish(60)
             check_all(service, senders, tmp_path)
@@ -254,12 +254,12 @@ hook_secret_files = ["{write_secret(tmp_path)}"]
 """
         senders = Senders(SECRET)
         with senders.sending([bodies]) as finish:
-            with running_service(tmp_path, configuration, wait=False, program=failing(point, count)) as service:
+            with hooks_only(tmp_path, configuration, wait=False, program=failing(point, count)) as service:
                 wait_for(lambda: is_ready(service) or service.process.poll() is not None)
                 senders.port = service.port if is_ready(service) else senders.port
                 assert service.process.wait(timeout=60) == -signal.SIGKILL
             check_file(tmp_path)
-            with running_service(tmp_path, configuration) as service:
+            with hooks_only(tmp_path, configuration) as service:
                 senders.port = service.port
                 finish(60)
                 with service.reader() as database:
@@ -286,10 +286,10 @@ def test_killed_while_old_rows_are_deleted_only_old_rows_go_and_all_of_them_in_t
         apply_all(database, folding=folding())
         store_bodies(database, [waiting], received_at=datetime.now(UTC) - timedelta(days=30))
         before = state_of(database)
-    with running_service(tmp_path, configuration, wait=False, program=failing(point, 2)) as service:
+    with hooks_only(tmp_path, configuration, wait=False, program=failing(point, 2)) as service:
         assert service.process.wait(timeout=60) == -signal.SIGKILL
     check_file(tmp_path)
-    with running_service(tmp_path, configuration) as service, service.reader() as database:
+    with hooks_only(tmp_path, configuration) as service, service.reader() as database:
         wait_for(lambda: is_applied(database))
         wait_for(lambda: database.read_now(count_bodies) <= 1)
         assert len(state_of(database)[0]) == len(before[0]) + 1
@@ -312,14 +312,14 @@ def test_killed_while_quarantine_is_looked_at_again_nothing_is_lost(tmp_path, co
         )
     file = str(tmp_path / "regwarden.toml")
     replaying = ("-m", "regwarden", "event", "quarantine", "replay", "--all", "--config", file, "--database", url)
-    with running_service(tmp_path, configuration, program=failing(point, 1)) as service:
+    with hooks_only(tmp_path, configuration, program=failing(point, 1)) as service:
         command = subprocess.run([sys.executable, *replaying], capture_output=True, timeout=60, check=False, text=True)
         assert service.process.wait(timeout=60) == -signal.SIGKILL
     assert command.returncode == 1
     assert "error" in command.stderr
     assert "Traceback" not in command.stderr
     check_file(tmp_path)
-    with running_service(tmp_path, configuration) as service, service.reader() as database:
+    with hooks_only(tmp_path, configuration) as service, service.reader() as database:
         command = subprocess.run([sys.executable, *replaying], capture_output=True, timeout=60, check=False, text=True)
         assert command.returncode == 0, command.stderr
         wait_for(lambda: is_applied(database))
@@ -370,7 +370,7 @@ def test_on_a_full_disk_nothing_is_acknowledged_until_there_is_space_again(tmp_p
     senders = Senders(SECRET)
     bodies = [envelope(push("team", f"v{number}", number, -100_000, useragent="x" * 100_000)) for number in range(10)]
     url = f"sqlite:///{full_disk.place / 'inventory.sqlite3'}"
-    with running_service(tmp_path, configuration, database_url=url, program=full_disk.program) as service:
+    with hooks_only(tmp_path, configuration, database_url=url, program=full_disk.program) as service:
         senders.port = service.port
         for body in bodies[:3]:
             senders.deliver(body)

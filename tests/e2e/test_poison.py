@@ -23,7 +23,7 @@ from regwarden.web.bodies import MAX_BODY_BYTES
 from tests.notifications import digest_of, envelope, push, state_of, tags_of
 from tests.registry_senders import Senders
 from tests.sample_inventory import run_cli
-from tests.serving import Service, running_service, wait_for
+from tests.serving import Service, hooks_only, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
@@ -156,7 +156,7 @@ url = "http://127.0.0.1:9"
 hook_secret_files = ["{secret}"]
 """
     url = request.getfixturevalue("postgresql_url") if request.param == "postgresql" else ""
-    with running_service(tmp_path, configuration, database_url=url) as service:
+    with hooks_only(tmp_path, configuration, database_url=url) as service:
         yield Place(service, Senders(SECRET, service.port), tmp_path / "regwarden.toml")
         assert service.stop() == 0
         assert "Traceback" not in "\n".join(service.lines)
