@@ -30,8 +30,8 @@ END_SECONDS = 8.0
 
 
 @contextmanager
-def started(folder: Path, configuration: str, **options: str) -> Iterator[Service]:
-    with running_service(folder, configuration, wait=False, **options) as service:
+def started(folder: Path, configuration: str, *, database_url: str = "") -> Iterator[Service]:
+    with running_service(folder, configuration, wait=False, database_url=database_url) as service:
         wait_for(lambda: any(one.startswith(("notifications:", "no registry")) for one in service.lines))
         yield service
         assert "Traceback" not in "\n".join(service.lines)
