@@ -17,8 +17,8 @@ CONSTRAINTS := requirements/constraints.txt
 SERVERS := docker-registry skopeo slapd chromium
 DISTRIBUTION3 := github.com/distribution/distribution/v3/cmd/registry@v3.1.1
 
-# Tests wait for servers half of their time: one process more than there are cores.
-WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 1 : 4)))
+# Tests wait for servers half of their time: two processes more than there are cores.
+WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? cores + 2 : 6)))
 # What pytest is given: `make test TESTS=tests/core` or `make test PYTEST_FLAGS="-n0 -x"`.
 TESTS ?=
 PYTEST_FLAGS ?= -n $(WORKERS) --dist worksteal
