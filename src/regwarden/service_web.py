@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import structlog
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
@@ -35,6 +36,8 @@ from regwarden.wiring import build_allow_list
 
 if TYPE_CHECKING:
     from regwarden.identity.ldap import LdapDirectory
+
+log = structlog.get_logger("regwarden.service")
 
 _AUTH: Final = "/auth"
 _IMAGELIST: Final = "/compat/imagelist"
@@ -171,8 +174,9 @@ def _add_imagelist(shared: _Shared, web: Web) -> None:
         return
     from regwarden.web.compat.imagelist import ImagelistParts, imagelist_app
 
-    file = settings.tokens_file
-    tokens = _tokens_file(file, needs_roles=False)
+    if settings.unauthenticated_writes:
+        log.warning("anybody who can reach imagelist's interface may allow images", listen=settings.listen)
+    tokens = _tokens_file(settings.tokens_file, needs_roles=False)
     parts = ImagelistParts(
         database=shared.context.database,
         settings=settings,

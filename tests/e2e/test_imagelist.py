@@ -55,6 +55,7 @@ def put(port: int, image_id: str, *tags: str, token: str = "") -> int:
 def test_both_addresses_show_one_list(tmp_path: Path):
     with running_service(tmp_path, CONFIGURATION + "unauthenticated_writes = true\n") as service:
         own, main = own_port(service), service.port
+        assert any("anybody who can reach imagelist's interface may allow images" in line for line in service.lines)
         assert ask(own, "GET", "/health/ping") == (200, b"")
         assert put(own, IMAGE, "1.0") == 200
         status, shown = ask(main, "GET", f"/compat/imagelist/images/{IMAGE.replace('/', '%2F')}")
@@ -76,6 +77,7 @@ def test_a_tokens_file_that_another_replaces_counts_at_once(tmp_path: Path):
     configuration = f"{CONFIGURATION}tokens_file = {json.dumps(str(file))}\n"
     with running_service(tmp_path, configuration) as service:
         port = own_port(service)
+        assert not any("anybody" in line for line in service.lines)
         assert put(port, "a") == 401
         assert put(port, "a", token="first") == 200
         other = tmp_path / "other.yaml"

@@ -37,21 +37,21 @@ class WrittenRule(Protocol):
     """A rule as the settings have it (``settings_access.RoleRule``)."""
 
     @property
-    def role(self) -> str: ...  # noqa: D102 -- documented in the settings, as all of these
+    def role(self) -> str: ...  # noqa: D102 -- documented in the settings
     @property
-    def provider(self) -> str: ...  # noqa: D102
+    def provider(self) -> str: ...  # noqa: D102 -- documented in the settings
     @property
-    def groups(self) -> tuple[str, ...]: ...  # noqa: D102
+    def groups(self) -> tuple[str, ...]: ...  # noqa: D102 -- documented in the settings
     @property
-    def users(self) -> tuple[str, ...]: ...  # noqa: D102
+    def users(self) -> tuple[str, ...]: ...  # noqa: D102 -- documented in the settings
     @property
-    def claims(self) -> tuple[str, ...]: ...  # noqa: D102
+    def claims(self) -> tuple[str, ...]: ...  # noqa: D102 -- documented in the settings
     @property
-    def everyone(self) -> bool: ...  # noqa: D102
+    def everyone(self) -> bool: ...  # noqa: D102 -- documented in the settings
     @property
-    def registries(self) -> tuple[str, ...]: ...  # noqa: D102
+    def registries(self) -> tuple[str, ...]: ...  # noqa: D102 -- documented in the settings
     @property
-    def repositories(self) -> tuple[str, ...]: ...  # noqa: D102
+    def repositories(self) -> tuple[str, ...]: ...  # noqa: D102 -- documented in the settings
 
 
 class Rule(NamedTuple):

@@ -6,7 +6,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from regwarden.web.api.context import ApiParts
 from regwarden.web.listening import bound, serving, shown_address
 from tests.crawling import open_inventory
 from tests.sample_inventory import small_registry
+from tests.web.conftest import Answer as SentAnswer
 
 REGISTRIES = ("other", "prod")
 
@@ -59,16 +60,8 @@ class FakeAuthenticator:
 
 
 @dataclass
-class Answer:
+class Answer(SentAnswer):
     """What came back."""
-
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-    @property
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
 
     @property
     def items(self) -> list[dict[str, Any]]:

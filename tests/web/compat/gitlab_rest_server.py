@@ -26,6 +26,7 @@ from regwarden.web.attempts import Attempts
 from regwarden.web.authentication import Authentication
 from regwarden.web.compat.gitlab_rest import GitlabRestParts, gitlab_rest_app, open_gitlab_rest
 from regwarden.web.compat.gitlab_rest_tokens import INTERFACE
+from tests.web.conftest import Answer
 
 CRAWLED_AT = datetime(2026, 11, 1, 12, 0, 0, 500_000, tzinfo=UTC)
 NOW = datetime(2026, 11, 2, tzinfo=UTC)
@@ -67,19 +68,6 @@ class Clock:
 
     def __call__(self) -> datetime:
         return self.now
-
-
-@dataclass
-class Answer:
-    """What came back."""
-
-    status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-
-    @property
-    def json(self) -> Any:
-        return msgspec.json.decode(self.body)
 
 
 @dataclass

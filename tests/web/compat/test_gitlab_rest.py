@@ -12,7 +12,8 @@ import pytest
 
 from regwarden.errors import StoreError
 from regwarden.store.database import Access, Database, open_database
-from tests.web.compat.gitlab_rest_server import CRAWLED_AT, REPOSITORIES, Answer, GitlabRest, basic, fill, opened
+from tests.web.compat.gitlab_rest_server import CRAWLED_AT, REPOSITORIES, GitlabRest, basic, fill, opened
+from tests.web.conftest import Answer
 
 HAL = "application/hal+json"
 JSON = "application/json"
