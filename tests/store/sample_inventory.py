@@ -17,6 +17,7 @@ from regwarden.core.oci.digests import Digest
 from regwarden.store import schema
 from regwarden.store.packing import pack_blob_ids
 from regwarden.store.times import from_micros, to_micros
+from tests.store import sample_projects
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 TAG_NAMES = ("1.0.0", "1.2.3", "1.10", "2.0.0-rc1", "Latest", "latest", "v1.2.3", "sha-ab12", "main", "a_b%c", "x.y-z")
@@ -99,6 +100,7 @@ def _registry(number: int, chance: random.Random) -> RawRow:
         "name": ("prod", "dev")[number - 1],
         "url": ("https://registry.example.com", "http://localhost:5000")[number - 1],
         "kind": "distribution",
+        "access": sample_projects.ACCESS[number - 1],
         "first_seen_at": 0,
         "crawled_at": chance.choice((None, *TIMES)),
         "crawl_state": chance.choice((None, "complete", "partial")),
@@ -137,6 +139,7 @@ def _repository(number: int, registry: int, name: str, chance: random.Random) ->
         "attributed_bytes": 3,
         "layer_bytes": 3,
         "disk_bytes": 3,
+        **sample_projects.of_repository(number, TIMES[number % 6]),
     }
 
 
@@ -221,6 +224,7 @@ def _tags(rows: dict[str, list[RawRow]], chance: random.Random) -> list[RawRow]:
             "shared_bytes": chance.choice((None, *SIZES)),
             "layer_bytes": chance.choice((None, *SIZES)),
             "disk_bytes": chance.choice((None, *SIZES)),
+            **sample_projects.of_tag(number, TIMES[number % 6]),
         }
         for number, (repository_id, name) in enumerate(places, start=1)
     ]
@@ -270,6 +274,7 @@ def _repository_rows(inventory: Inventory) -> Iterable[RawRow]:
             known["pulls_known_since"] = place["events_since"]
             # Counted when the sizes are measured.
             uncounted = {} if row["logical_bytes"] is not None else dict.fromkeys(("tag_count", "manifest_count"))
+            known |= sample_projects.shown_repository(row, place)
             yield row | uncounted | known | _ages(row["newest_created_at"]) | {"": (row["id"],)}
 
 
@@ -323,6 +328,7 @@ def _tag_rows(inventory: Inventory) -> Iterable[RawRow]:
                     "stored_bytes": row["logical_bytes"],
                     "seen_at": place["seen_at"],
                     "location": f"{place[' host']}/{place['repository']}:{row['name']}",
+                    **sample_projects.shown_tag(row, place),
                 }
             )
 

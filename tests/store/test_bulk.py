@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from regwarden.store.bulk import bulk_ids, bulk_upsert, excluded
+from regwarden.store.bulk import bulk_ids, bulk_update, bulk_upsert, excluded
 from regwarden.store.database import Database
 from regwarden.store.schema import blobs, manifests, registries, tag_history
 
@@ -149,3 +149,20 @@ def test_a_violated_foreign_key_is_an_error(database: Database):
     point = {"repository_id": 99, "tag": "a", "at": 1, "effective_at": 1, "digest": b"", "cause": "crawl"}
     with pytest.raises(Exception, match=r"(?i)foreign key"):
         database.write_now(lambda connection: bulk_upsert(connection, tag_history, [point]))
+
+
+def test_existing_rows_are_changed_by_their_key_and_none_is_added(database: Database):
+    ids = _upsert_ids(database)
+    changes = [{"id": ids[b"a"], "size_bytes": 9, "media_type": "x"}, {"id": 99, "size_bytes": 1, "media_type": "y"}]
+    database.write_now(lambda connection: bulk_update(connection, blobs, changes))
+    database.write_now(lambda connection: bulk_update(connection, blobs, []))
+    columns = (blobs.c.digest, blobs.c.size_bytes, blobs.c.media_type)
+    rows = database.read_now(lambda connection: connection.execute(select(*columns).order_by(blobs.c.digest)).all())
+    assert [tuple(row) for row in rows] == [(b"a", 9, "x"), (b"b", 2, "text/plain")]
+    with pytest.raises(ValueError, match="same columns"):
+        database.write_now(lambda connection: bulk_update(connection, blobs, [{"id": 1, "size_bytes": 2}, {"id": 2}]))
+
+
+def _upsert_ids(database: Database) -> dict[bytes, int]:
+    _upsert_blobs(database, [_blob(b"a", 1), _blob(b"b", 2)])
+    return database.read_now(lambda connection: bulk_ids(connection, blobs, "digest", [b"a", b"b"]))

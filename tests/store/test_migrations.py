@@ -16,9 +16,10 @@ from regwarden.store.access_schema import tokens
 from regwarden.store.allow_schema import allow_entries
 from regwarden.store.cleanup_schema import plans
 from regwarden.store.database import Access, open_database
+from regwarden.store.project_schema import projects
 from regwarden.store.schema import blobs, installation
 
-TABLES = (plans, tokens, allow_entries)  # their modules add to the schema by being imported
+TABLES = (plans, tokens, allow_entries, projects)  # their modules add to the schema by being imported
 
 
 def set_version(connection, version: str) -> None:

@@ -56,7 +56,7 @@ def _all_fields() -> dict[str, Field]:
         ("config_media_type", text, "Config type", "Media type of the config; empty for an index."),
         ("platform", text, "Platform", "os/architecture[/variant]; those of an index joined by commas."),
         ("platforms", text, "Platforms", "Every os/architecture[/variant] it has, joined by commas."),
-        ("location", text, "Location", "HOST/REPOSITORY:TAG, as a container runtime wants it."),
+        ("location", text, "Location", "HOST/REPOSITORY[:TAG], as a container runtime wants it."),
         ("revision", text, "Revision", "Hexadecimal digest of the config, without the algorithm."),
         ("short_revision", text, "Revision", "The first nine digits of the revision."),
         ("subject", digest, "Subject", "Digest of the manifest that this one refers to."),
@@ -98,11 +98,31 @@ def _all_fields() -> dict[str, Field]:
         ("is_index", boolean, "Index", "Whether it lists manifests (multi-arch) rather than layers."),
         ("is_orphaned", boolean, "Orphaned", "Whether no manifest of the repository names it; unknown if unread."),
     )
-    return {name: Field(name, kind, title, sentence) for name, kind, title, sentence in rows}
+    return {name: Field(name, kind, title, sentence) for name, kind, title, sentence in (*rows, *_project_rows())}
+
+
+def _project_rows() -> tuple[tuple[str, FieldType, str, str], ...]:
+    """What a registry with projects, a GitLab, tells beside."""
+    text, size, count, time, _, boolean = FieldType
+    return (
+        ("project", text, "Project", "Path of the project that it belongs to, where the registry has projects."),
+        ("group", text, "Group", "Full path of the project's group, or of the user whose project it is."),
+        ("owner", text, "Owner", "User names of the project's owners, joined by commas."),
+        ("gitlab_id", count, "GitLab's id", "GitLab's number of the repository."),
+        ("gitlab_status", text, "GitLab's status", "GitLab's word while it is being deleted; empty: it is not."),
+        ("gitlab_created_at", time, "GitLab's created", "When the repository was created, by GitLab."),
+        ("gitlab_bytes", size, "GitLab's size", "GitLab's figure: distinct layers that tags reach, compressed."),
+        ("gitlab_precision", text, "Precision", "What that figure counts: default, or untagged for every layer."),
+        ("tags_path", text, "Tags path", "Path of its tags in GitLab's API, without the host."),
+        ("destroy_path", text, "Destroy path", "Path in GitLab's API that deletes it; null where we may not."),
+        ("published_at", time, "Published", "Since when the tag points there, by the registry's own listing."),
+        ("is_protected", boolean, "Protected", "Whether a rule of GitLab protects it; unknown if rules were not read."),
+    )
 
 
 _ALL: Final = _all_fields()
 _OTHER_AGES: Final = "age_seconds age_minutes age_hours age_weeks"
+_PLACE: Final = "project group owner"
 
 
 def _choose(names: str, *, graph: str = "", state: str = "", extra: str = "") -> Mapping[str, Field]:
@@ -126,7 +146,8 @@ REPOSITORY_FIELDS: Final = _choose(
     "registry repository tag_count manifest_count logical_bytes stored_bytes stored_all_bytes exclusive_bytes"
     " shared_bytes attributed_bytes layer_bytes disk_bytes state problem_count first_seen_at seen_at"
     " newest_created_at pulled_at pulls_known_since",
-    extra=f"{_OTHER_AGES} age_days",
+    extra=f"{_OTHER_AGES} age_days {_PLACE} location gitlab_id gitlab_status gitlab_created_at gitlab_bytes"
+    " gitlab_precision tags_path destroy_path",
     graph="exclusive_bytes shared_bytes attributed_bytes disk_bytes",
     state="What the last crawl read: complete, partial, denied, failed or untagged.",
 )
@@ -135,7 +156,7 @@ TAG_FIELDS: Final = _choose(
     " shared_bytes layer_bytes disk_bytes revision short_revision total_size location created_at age_days"
     " first_seen_at tagged_at pushed_at pulled_at fetched_at checked_at pulls_known_since seen_at verified_at state"
     " is_index layer_count",
-    extra=_OTHER_AGES,
+    extra=f"{_OTHER_AGES} {_PLACE} published_at is_protected destroy_path",
     graph="exclusive_bytes shared_bytes disk_bytes",
     state="ok, dangling (its manifest is missing) or unreadable.",
 )
@@ -176,6 +197,8 @@ ALIASES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "crawled": ("crawled_at",),
         "reference": ("location",),
         "disk_size": ("disk_bytes",),
+        "id": ("gitlab_id",),
+        "path": ("repository",),
     }
 )
 

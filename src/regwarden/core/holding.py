@@ -1,4 +1,4 @@
-"""What do people hold by hand, and what is allowed to run, in one repository: all of it, or which tags and digests?"""
+"""What is held in one repository: by hand, by the registry's rules, or because it is allowed to run?"""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def holds_on(holds: Iterable[Hold], registry: str, repository: str, now: datetim
 def holds_in_force(holds: Iterable[Hold], registry: str, repository: str, now: datetime) -> Iterator[Hold]:
     """The holds that are about a repository at ``now``, by number. A pattern that cannot be read may mean any."""
     found = holds.of(registry, repository) if isinstance(holds, GroupedHolds) else holds
-    for hold in sorted(found, key=lambda one: (one.entry_id, one.id)):
+    for hold in sorted(found, key=lambda one: (one.entry_id, one.rule, one.id)):
         if hold.registry == registry and (hold.until is None or hold.until > now):
             pattern = _pattern_of(hold.repository)
             if hold.repository == repository or pattern is None or pattern.matches(repository):

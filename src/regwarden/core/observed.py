@@ -106,8 +106,9 @@ class ObservedRegistry:
 
     ``coverage`` is the state of the last crawl: complete, partial, restricted or failed; empty before the first.
     ``events_since`` is when the first event was received, ``delivered_at`` when the last one was; ``None``: never.
-    ``can_delete`` and ``can_untag`` are ``None`` where nobody knows. ``whole_crawls`` are the beginnings and ends of
-    those that read everything, the oldest first: what one of them finds was not there when the one before began.
+    ``can_delete``, ``can_untag`` and ``can_drop`` (a repository) are ``None`` where nobody knows. ``whole_crawls`` are
+    the beginnings and ends of those that read everything, the oldest first: what one of them finds was not there when
+    the one before began.
     """
 
     name: str
@@ -117,6 +118,7 @@ class ObservedRegistry:
     delivered_at: datetime | None = None
     can_delete: bool | None = None
     can_untag: bool | None = None
+    can_drop: bool | None = None
     whole_crawls: tuple[tuple[datetime, datetime], ...] = ()
 
 
@@ -125,7 +127,8 @@ class Hold:
     """What somebody protects by hand: a repository, one of its tags or digests (empty: all of it) until ``until``.
 
     ``repository`` is written as a pattern. ``until`` of ``None`` is for ever. With ``entry_id`` it is no protection
-    by hand but what that entry of the allow-list allows.
+    by hand but what that entry of the allow-list allows; with ``rule`` what a rule of the registry protects, by its
+    pattern.
     """
 
     id: int
@@ -137,10 +140,18 @@ class Hold:
     reason: str = ""
     by: str = ""
     entry_id: int = 0
+    rule: str = ""
+
+    @property
+    def is_by_hand(self) -> bool:
+        """Whether people made it, one by one."""
+        return not self.entry_id and not self.rule
 
     @property
     def label(self) -> str:
         """What it is called among the reasons of a verdict."""
+        if self.rule:
+            return f"GitLab rule {self.rule}"
         return f"allow entry {self.entry_id}" if self.entry_id else f"hold {self.id}"
 
 

@@ -17,7 +17,7 @@ from regwarden.core.retention_roots import Root, Surroundings
 
 Check = Callable[[Root], bool | None]
 
-TAG_FIELDS: Final = frozenset({"tag", "tagged_at", "location", "state"})
+TAG_FIELDS: Final = frozenset({"tag", "tagged_at", "published_at", "location", "destroy_path", "is_protected", "state"})
 """Fields that only tags have: a condition on one of them is about no untagged manifest."""
 
 _MAX_REMEMBERED: Final = 200_000

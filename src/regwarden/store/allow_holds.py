@@ -19,10 +19,12 @@ from regwarden.core.observed import Hold
 from regwarden.core.oci.digests import Digest
 from regwarden.core.text import printable
 from regwarden.errors import InputError
-from regwarden.store.allow import read_number, starts_with
+from regwarden.store.allow import starts_with
 from regwarden.store.allow_relations import EMPTY_CONFIG, newest_manifest
 from regwarden.store.allow_schema import allow_entries
+from regwarden.store.changes import ALLOW, PROJECT_RULES, read_changes
 from regwarden.store.chunks import chunked
+from regwarden.store.project_rules import newest_tag
 from regwarden.store.registry_hosts import load_hosts
 from regwarden.store.schema import manifest_children, manifests, registries, repositories, repository_manifests, tags
 from regwarden.store.times import from_micros, to_micros
@@ -31,10 +33,16 @@ _DOCKER: Final = "docker.io"
 
 
 class HoldsMark(NamedTuple):
-    """While this is the same, what is allowed can only have become less."""
+    """While none of these has grown, what is allowed or protected by rules can only have become less."""
 
     change_number: int = 0
     newest_manifest: int = 0
+    rules_number: int = 0
+    newest_tag: int = 0
+
+    def has_grown_since(self, before: HoldsMark) -> bool:
+        """Whether there may be more than there was."""
+        return any(now > then for now, then in zip(self, before, strict=True))
 
 
 class _Held(NamedTuple):
@@ -45,8 +53,15 @@ class _Held(NamedTuple):
 
 
 def read_mark(connection: Connection) -> HoldsMark:
-    """The mark of now."""
-    return HoldsMark(read_number(connection), newest_manifest(connection))
+    """The mark of now. Tags matter only if there were ever rules: they are protected by their names."""
+    numbers = read_changes(connection)
+    rules = numbers.get(PROJECT_RULES, 0)
+    return HoldsMark(
+        change_number=numbers.get(ALLOW, 0),
+        newest_manifest=newest_manifest(connection),
+        rules_number=rules,
+        newest_tag=newest_tag(connection) if rules else 0,
+    )
 
 
 def load_allow_holds(

@@ -1,7 +1,8 @@
 """How are thousands of rows written, and thousands of keys looked up, in few statements?
 
 SQLite takes ``executemany``, PostgreSQL one ``INSERT … SELECT FROM unnest`` with binary arrays; statement texts are
-built once per table, columns and dialect.
+built once per table, columns and dialect. Rows are written in the order of their keys: two processes that write the
+same ones wait for each other, and not both at once.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def bulk_upsert(
     keys = tuple(conflict) if conflict is not None else tuple(column.name for column in table.primary_key)
     if update:
         rows = _last_of_each(rows, keys)
-    _write(connection, table, rows, keys, _action_sql(connection.dialect, update, where))
+    _write(connection, table, _ordered(rows, keys), keys, _action_sql(connection.dialect, update, where))
 
 
 def bulk_join(
@@ -85,8 +86,7 @@ def bulk_join(
     if not rows:
         return
     keys = tuple(conflict) if conflict is not None else tuple(column.name for column in table.primary_key)
-    ordered = sorted(rows, key=lambda row: tuple(row[key] for key in keys))
-    _write(connection, table, ordered, keys, _join_sql(table, connection.dialect.name, join))
+    _write(connection, table, _ordered(rows, keys), keys, _join_sql(table, connection.dialect.name, join))
 
 
 def bulk_insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
@@ -110,6 +110,22 @@ def _join_sql(table: Table, dialect: str, join: Join) -> str:
 def _write(connection: Connection, table: Table, rows: Sequence[Row], keys: tuple[str, ...], action: str) -> None:
     columns = tuple(rows[0])
     sql = _upsert_sql(table, columns, keys, action, connection.dialect.name)
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(sql, _as_tuples(rows, columns))
+        return
+    for start in range(0, len(rows), _POSTGRESQL_CHUNK):
+        connection.exec_driver_sql(sql, _as_arrays(rows[start : start + _POSTGRESQL_CHUNK], table, columns))
+
+
+def bulk_update(connection: Connection, table: Table, rows: Sequence[Row], *, key: str = "id") -> None:
+    """Change existing rows: each of ``rows`` has the column ``key``, by which one is found, and the new values.
+
+    All rows have the same keys, column names. Raises ValueError for rows with unlike keys.
+    """
+    if not rows:
+        return
+    columns = (*(name for name in rows[0] if name != key), key)
+    sql = _update_sql(table, columns, connection.dialect.name)
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(sql, _as_tuples(rows, columns))
         return
@@ -143,6 +159,11 @@ def bulk_find(
 def _last_of_each(rows: Sequence[Row], keys: tuple[str, ...]) -> Sequence[Row]:
     distinct = {tuple(row[key] for key in keys): row for row in rows}
     return rows if len(distinct) == len(rows) else list(distinct.values())
+
+
+def _ordered(rows: Sequence[Row], keys: tuple[str, ...]) -> Sequence[Row]:
+    """By their keys, except where those are numbers that the database gives."""
+    return sorted(rows, key=itemgetter(*keys)) if all(key in rows[0] for key in keys) else rows
 
 
 def _as_tuples(rows: Sequence[Row], columns: tuple[str, ...]) -> list[tuple[object, ...]]:
@@ -188,6 +209,20 @@ def _upsert_sql(table: Table, columns: tuple[str, ...], keys: tuple[str, ...], a
     target = ", ".join(f'"{key}"' for key in keys)
     conflict = f" ON CONFLICT ({target}) {action}" if action else ""
     return f'INSERT INTO "{table.name}" ({names}) {source}{conflict}'
+
+
+@lru_cache(maxsize=64)
+def _update_sql(table: Table, columns: tuple[str, ...], dialect: str) -> str:
+    """The last of ``columns`` is the key."""
+    *changed, key = columns
+    if dialect == "sqlite":
+        changes = ", ".join(f'"{column}" = ?' for column in changed)
+        return f'UPDATE "{table.name}" SET {changes} WHERE "{key}" = ?'  # noqa: S608 -- names from the schema
+    changes = ", ".join(f'"{column}" = new."{column}"' for column in changed)
+    arrays = ", ".join(f"%b::{_array_type(table.c[column])}" for column in columns)
+    names = ", ".join(f'"{column}"' for column in columns)
+    source = f"unnest({arrays}) AS new ({names})"
+    return f'UPDATE "{table.name}" SET {changes} FROM {source} WHERE "{table.name}"."{key}" = new."{key}"'  # noqa: S608 -- names from the schema
 
 
 @lru_cache(maxsize=1024)

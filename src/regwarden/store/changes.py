@@ -14,6 +14,7 @@ from regwarden.store.access_schema import changes
 
 ACCESS: Final = "access"
 ALLOW: Final = "allow"
+PROJECT_RULES: Final = "project-rules"
 
 # Both databases understand it, and on both the row is locked until the transaction ends: numbers appear in order.
 _COUNT: Final = text(
@@ -23,7 +24,7 @@ _COUNT: Final = text(
 
 
 def note_change(connection: Connection, name: str) -> int:
-    """Count a change of ``name`` (``ACCESS`` or ``ALLOW``) in the transaction of the change; returns its number."""
+    """Count a change of ``name``, one of the above, in the transaction of the change; returns its number."""
     return int(connection.execute(_COUNT, {"name": name}).scalar_one())
 
 

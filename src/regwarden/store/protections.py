@@ -15,6 +15,7 @@ from regwarden.core.observed import Hold
 from regwarden.errors import NotFound
 from regwarden.store.allow_holds import HoldsMark, load_allow_holds, read_mark
 from regwarden.store.cleanup_schema import protections
+from regwarden.store.project_rules import load_rule_holds
 from regwarden.store.times import from_micros, to_micros
 
 
@@ -58,12 +59,14 @@ def list_protections(
 def load_holds(
     connection: Connection, registry: str, now: datetime, names: Collection[str] | None = None
 ) -> GroupedHolds:
-    """What is protected in a registry at ``now`` (aware UTC): by hand, and because it is allowed to run.
+    """What is protected in a registry at ``now`` (aware UTC): by hand, by GitLab's rules, because it may run.
 
-    With ``names`` what is allowed is looked up in these repositories only: a list of a million entries does not matter.
+    With ``names`` rules and what is allowed are looked up in these repositories only: a list of a million entries does
+    not matter.
     """
     by_hand = _by_hand(connection, registry, now)
-    return GroupedHolds((*by_hand, *load_allow_holds(connection, registry, now, names)))
+    by_rules = load_rule_holds(connection, registry, names)
+    return GroupedHolds((*by_hand, *by_rules, *load_allow_holds(connection, registry, now, names)))
 
 
 def are_as_known(
@@ -75,13 +78,13 @@ def are_as_known(
     mark: HoldsMark,
     names: Collection[str],
 ) -> bool:
-    """Whether ``load_holds`` would still say what is ``known`` since ``mark``, or less of what is allowed.
+    """Whether ``load_holds`` would still say what is ``known`` since ``mark``, or less of what is not held by hand.
 
-    Asked before every step of a plan, so what is allowed is read again only if it can have changed.
+    Asked before every step of a plan, so rules and what is allowed are read again only if there can be more.
     """
-    if read_mark(connection) != mark:
+    if read_mark(connection).has_grown_since(mark):
         return load_holds(connection, registry, now, names) == known
-    return _by_hand(connection, registry, now) == tuple(one for one in known if not one.entry_id)
+    return _by_hand(connection, registry, now) == tuple(one for one in known if one.is_by_hand)
 
 
 def _by_hand(connection: Connection, registry: str, now: datetime) -> tuple[Hold, ...]:

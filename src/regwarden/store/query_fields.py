@@ -17,6 +17,8 @@ from sqlalchemy.sql.schema import Column, Table
 from regwarden.core.ages import AgeUnit
 from regwarden.core.fields import Noun
 from regwarden.core.oci.digests import Digest
+from regwarden.core.projects import AccessLevel
+from regwarden.store.projects import read_access
 from regwarden.store.schema import (
     Name,
     manifest_children,
@@ -70,13 +72,16 @@ class StoredField:
 class KnownRegistry:
     """A registry as conditions and rows need it; ``host`` is ``HOST[:PORT]``.
 
-    ``events_since`` is when its first notification was received, in microseconds; ``None``: there was none.
+    ``events_since`` is when its first notification was received, in microseconds; ``None``: there was none. ``can_…``
+    is what our token there may do at most, as far as that is known.
     """
 
     id: int
     name: str
     host: str
     events_since: int | None = None
+    can_untag: bool = False
+    can_delete_repositories: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +95,21 @@ class Scope:
 
 def load_registries(connection: Connection) -> tuple[KnownRegistry, ...]:
     """All registries, in the order of their names."""
-    columns = (registries.c.id, registries.c.name, registries.c.url, registries.c.events_since)
-    rows = connection.execute(select(*columns).order_by(registries.c.name))
-    return tuple(KnownRegistry(row.id, row.name, urlsplit(row.url).netloc or row.url, row.events_since) for row in rows)
+    names = ("id", "name", "url", "events_since", "access")
+    rows = connection.execute(select(*(registries.c[name] for name in names)).order_by(registries.c.name))
+    return tuple(_known_registry(row) for row in rows)
+
+
+def _known_registry(row: Any) -> KnownRegistry:
+    access = read_access(row.access)
+    return KnownRegistry(
+        id=row.id,
+        name=row.name,
+        host=urlsplit(row.url).netloc or row.url,
+        events_since=row.events_since,
+        can_untag=access is not None and access.can_untag is True,
+        can_delete_repositories=access is not None and access.can_delete_repositories is True,
+    )
 
 
 def stored_fields(noun: Noun, scope: Scope) -> Mapping[str, StoredField]:
@@ -127,6 +144,7 @@ def _repository_fields(scope: Scope) -> dict[str, StoredField]:
         **_columns(repositories, f"{names} {more}"),
         **repository_pull_fields(scope),
         **_ages(scope, repositories.c.newest_created_at),
+        **_repository_project_fields(scope),
     }
 
 
@@ -146,7 +164,50 @@ def _tag_fields(scope: Scope) -> dict[str, StoredField]:
         "seen_at": _column(repositories.c.seen_at),
         **_ages(scope, tags.c.created_at),
         "location": StoredField(location, is_nullable=False),
+        **_project_fields(),
+        **_columns(tags, "published_at is_protected"),
+        "destroy_path": StoredField(_tag_destroy_path(scope)),
     }
+
+
+def _project_fields() -> dict[str, StoredField]:
+    """Whose the repository is: columns of a table that is there anyway."""
+    return {**_columns(repositories, "project owner"), "group": _column(repositories.c.project_group)}
+
+
+def _repository_project_fields(scope: Scope) -> dict[str, StoredField]:
+    may_delete = _where_permitted(scope, AccessLevel.MAINTAINER, lambda one: one.can_delete_repositories)
+    return {
+        **_project_fields(),
+        "location": StoredField(
+            _by_registry(scope, lambda one: f"{one.host}/") + repositories.c.name, is_nullable=False
+        ),
+        "gitlab_id": _column(repositories.c.remote_id),
+        "gitlab_status": _column(repositories.c.remote_status),
+        "gitlab_created_at": StoredField(repositories.c.remote_created_at, Form.TIME),
+        "gitlab_bytes": _column(repositories.c.remote_bytes),
+        "gitlab_precision": _column(repositories.c.remote_precision),
+        "tags_path": StoredField(_api_path() + "/tags"),
+        "destroy_path": StoredField(case((may_delete, _api_path()))),
+    }
+
+
+def _tag_destroy_path(scope: Scope) -> ColumnElement[str]:
+    may_untag = _where_permitted(scope, AccessLevel.DEVELOPER, lambda one: one.can_untag)
+    is_free = func.coalesce(tags.c.is_protected, 0) == 0
+    return case((and_(may_untag, is_free), _api_path() + "/tags/" + tags.c.name))
+
+
+def _api_path() -> ColumnElement[str]:
+    """GitLab's own path of a repository (REST API, "Container registry"); NULL where one of the numbers is unknown."""
+    project, number = cast(repositories.c.project_remote_id, String), cast(repositories.c.remote_id, String)
+    return literal("/api/v4/projects/") + project + "/registry/repositories/" + number
+
+
+def _where_permitted(scope: Scope, least: AccessLevel, may: Callable[[KnownRegistry], bool]) -> ColumnElement[bool]:
+    """Whether our token and our role in the project allow it, as far as that is known."""
+    allowing = [one.id for one in scope.registries if may(one)]
+    return and_(repositories.c.registry_id.in_(allowing), repositories.c.access_level >= int(least))
 
 
 def _manifest_fields(scope: Scope) -> dict[str, StoredField]:

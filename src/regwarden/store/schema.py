@@ -68,6 +68,7 @@ registries = Table(
     Column("url", Text, nullable=False),
     Column("kind", Text, nullable=False),
     Column("capabilities", Text, nullable=False, server_default="{}"),
+    Column("access", Text, nullable=False, server_default="{}", comment="JSON: who we are there and what we may do"),
     Column("endpoint_fingerprint", Text, nullable=False, server_default=""),
     Column("first_seen_at", Time, nullable=False),
     Column("crawl_id", Key, comment="the last crawl that ended"),
@@ -116,8 +117,20 @@ repositories = Table(
     Column("attributed_bytes", Bytes),
     Column("layer_bytes", Bytes),
     Column("disk_bytes", Bytes),
+    Column("project", Name, comment="path of the project that it belongs to, where the registry has projects"),
+    Column("project_group", Name, comment="full path of that project's group"),
+    Column("owner", Name, comment="of that project; user names, joined by commas"),
+    Column("project_remote_id", BigInteger, comment="GitLab's number of the project"),
+    Column("access_level", Integer, comment="ours in that project, by GitLab's numbers"),
+    Column("remote_id", BigInteger, comment="GitLab's number of the repository"),
+    Column("remote_status", Text, comment="GitLab's word while it is being deleted; empty: it is not"),
+    Column("remote_created_at", Time),
+    Column("remote_bytes", Bytes, comment="GitLab's figure"),
+    Column("remote_precision", Text, comment="what that figure counts, in GitLab's word"),
+    Column("remote_sized_at", Time, comment="when GitLab was asked for it"),
     UniqueConstraint("registry_id", "name"),
 )
+Index(None, repositories.c.project)
 
 blobs = Table(
     "blobs",
@@ -221,6 +234,8 @@ tags = Table(
         "host", Text, nullable=False, server_default="", comment="under which name the last event knew the registry"
     ),
     Column("verified_at", Time, comment="when its manifest was last proven to be there"),
+    Column("published_at", Time, comment="since when it points there, by the registry's own listing"),
+    Column("is_protected", Flag, comment="whether a rule of the registry protects it; null: not looked at"),
     Column("vanished_in", Key, comment="the running crawl that found it gone; settled when that crawl ends"),
     Column("created_at", Time, comment="the manifest's, for sorting"),
     Column("logical_bytes", Bytes),

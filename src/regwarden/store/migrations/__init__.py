@@ -12,13 +12,14 @@ from sqlalchemy import inspect, text
 
 from regwarden.errors import StoreError
 from regwarden.store.postgresql import advisory_key
+from regwarden.store.repeating import repeat
 
 if TYPE_CHECKING:
     from alembic.config import Config
     from sqlalchemy.engine import Connection, Engine
 
 VERSION_TABLE: Final = "regwarden_version"
-VERSIONS: Final = ("0001", "0002", "0003", "0004")
+VERSIONS: Final = ("0001", "0002", "0003", "0004", "0005")
 EXPECTED_VERSION: Final = VERSIONS[-1]
 
 
@@ -44,8 +45,13 @@ def check(version: str | None, *, place: str) -> None:
 def upgrade(engine: Engine, *, place: str) -> None:
     """Bring the database to the present version, in one transaction; nothing happens if it is there already.
 
+    On PostgreSQL it is begun anew where others are reading what it must lock.
     Raises StoreError if it was written by a newer release, or belongs to another program.
     """
+    repeat(lambda: _upgrade_once(engine, place))
+
+
+def _upgrade_once(engine: Engine, place: str) -> None:
     with engine.connect() as connection:
         is_sqlite = connection.dialect.name == "sqlite"
         if is_sqlite:
