@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from regwarden.errors import InputError, NotFound
+from regwarden.registries.api import KnowsProjects
 from regwarden.registries.client.credentials import Anonymous, Basic, IdentityToken
-from regwarden.settings import Defaults, RegistrySettings, Secret
+from regwarden.settings import Defaults, RegistrySettings, Secret, Settings
 from regwarden.settings_sources import LoadedSettings, load_settings
 from regwarden.wiring import (
     credentials_of,
@@ -156,3 +157,51 @@ async def test_work_can_be_run_inside_a_running_event_loop() -> None:
         return 42
 
     assert run_async(answer()) == 42
+
+
+def _gitlab_settings(tmp_path: Path, **changes: object) -> RegistrySettings:
+    (tmp_path / "password").write_text("glpat-password\n")
+    (tmp_path / "token").write_text("glpat-token\n")
+    given = {
+        "name": "lab",
+        "url": "https://registry.example.com",
+        "kind": "gitlab",
+        "gitlab_url": "https://gitlab.example.com",
+        "password_file": str(tmp_path / "password"),
+        **changes,
+    }
+    return RegistrySettings(**given)  # type: ignore[arg-type]  # as a document has them
+
+
+def test_a_token_of_a_gitlab_needs_no_user_name(tmp_path: Path) -> None:
+    registry = _gitlab_settings(tmp_path, gitlab_token_file=str(tmp_path / "token"))
+    access = resolve_registry("lab", LoadedSettings(Settings(registry=(registry,))), {})
+    assert credentials_of(access) == Basic("regwarden", "glpat-password")
+    assert access.api_token is not None
+    assert access.api_token.reveal() == "glpat-token"
+    assert "glpat" not in repr(access)
+
+
+async def test_a_gitlab_is_another_one_with_other_groups(tmp_path: Path) -> None:
+    seen = set()
+    cases: tuple[dict[str, object], ...] = (
+        {},
+        {"gitlab_groups": ("team",)},
+        {"gitlab_url": "https://other.example.com"},
+    )
+    for changes in cases:
+        loaded = LoadedSettings(Settings(registry=(_gitlab_settings(tmp_path, **changes),)))
+        access = resolve_registry("lab", loaded, {})
+        async with open_registry(access, Defaults(), "id", environ={}, warn=print) as opened:
+            assert isinstance(opened.connector, KnowsProjects)
+            assert (opened.target.kind, opened.credentials_source) == ("gitlab", "settings")
+            seen.add(opened.target.endpoint_fingerprint)
+    assert len(seen) == 3
+
+
+async def test_a_gitlab_in_clear_is_warned_about(tmp_path: Path) -> None:
+    said: list[str] = []
+    loaded = LoadedSettings(Settings(registry=(_gitlab_settings(tmp_path, gitlab_url="http://gitlab.example.com"),)))
+    async with open_registry(resolve_registry("lab", loaded, {}), Defaults(), "id", environ={}, warn=said.append):
+        pass
+    assert said == ["credentials for gitlab.example.com are sent unencrypted, because its address begins with http://"]

@@ -8,16 +8,22 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
+from regwarden.core.projects import Access
 from regwarden.errors import Conflict, RegistryError
 from regwarden.flows.deletion_probe import DeletionAnswer, ask_deletion
 from regwarden.library_crawl import CrawlCall, log_warning, registry_changes
 from regwarden.library_remote import ServiceCommand
-from regwarden.registries.api import Ability
+from regwarden.registries.api import Ability, KnowsProjects
 from regwarden.store import reports
 from regwarden.store.capabilities import find_probe_repository, merge_capabilities
+from regwarden.store.projects import save_access_of
 from regwarden.wiring import RegistryAccess, new_installation_id, open_registry, resolve_registry, run_async
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from regwarden.settings_sources import LoadedSettings
     from regwarden.store.database import Database
 
@@ -37,6 +43,7 @@ class RegistryCheck:
     ``capabilities`` are supported, unsupported or unknown; ``error`` is why it could not be asked. Deletion was asked
     about in ``probed_repository`` (empty: none is known), ``deletion_doubt`` is why the answer is not known, and
     ``deletion_configuration`` what to write into a registry's configuration, or environment, to switch it on.
+    ``access`` is who we are at a GitLab and what that allows.
     """
 
     registry: str
@@ -45,6 +52,7 @@ class RegistryCheck:
     server: str = ""
     credentials_source: str = ""
     capabilities: Mapping[str, str] = field(default_factory=dict)
+    access: Access | None = None
     probed_repository: str = ""
     deletion_doubt: str = ""
     deletion_configuration: tuple[str, ...] = ()
@@ -58,7 +66,26 @@ class RegistryCheck:
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         error = self.error
         values["error"] = None if error is None else {"code": error.code, "message": error.message, "hint": error.hint}
+        values["access"] = None if self.access is None else msgspec.to_builtins(self.access)
         return {"is_reachable": error is None, **values}
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What of an answer is worth keeping: abilities to delete, and who we are at a GitLab."""
+
+    found: dict[str, str] | None = None
+    access: Access | None = None
+
+    def save(self, connection: Connection, registry: str) -> None:
+        """Keep it of a registry, named; where the inventory has none nothing is stored."""
+        if self.found is not None:
+            merge_capabilities(connection, registry, self.found)
+        if self.access is not None:
+            save_access_of(connection, registry, self.access)
+
+    def __bool__(self) -> bool:
+        return self.found is not None or self.access is not None
 
 
 def check_registry(
@@ -84,8 +111,8 @@ async def perform_check(database: Database, loaded: LoadedSettings, call: CrawlC
         None if row is None else await database.read(lambda connection: find_probe_repository(connection, name))
     )
     check = await _ask(access, loaded, call, _stored(row, repository))
-    if (found := _worth_keeping(check)) is not None:
-        await database.write(lambda connection: merge_capabilities(connection, name, found))
+    if row is not None and (findings := _worth_keeping(check)):
+        await database.write(lambda connection: findings.save(connection, name))
     return check
 
 
@@ -119,24 +146,23 @@ def _stored(row: Mapping[str, Any] | None, repository: str | None) -> dict[str, 
 
 
 def keep_found(check: RegistryCheck, write: Callable[[Callable[[Database], Any], ServiceCommand[Any]], Any]) -> None:
-    """Keep in the inventory what was found out about deletion; while another process writes it is left undone."""
-    found = _worth_keeping(check)
-    if found is None:
+    """Keep in the inventory what was found out; while another process writes it is left undone."""
+    findings = _worth_keeping(check)
+    if not findings or (findings.found is None and check.crawl_state is None):
         return
-    command = ServiceCommand("capabilities", {"registry": check.registry, "found": found}, dict[str, str])
+    arguments = {"registry": check.registry, "found": findings.found, "access": msgspec.to_builtins(findings.access)}
+    command = ServiceCommand("capabilities", arguments, type(None))
     with contextlib.suppress(Conflict):  # the answer is shown all the same, and a plan asks again
         write(
-            lambda database: database.write_now(
-                lambda connection: merge_capabilities(connection, check.registry, found)
-            ),
-            command,
+            lambda database: database.write_now(lambda connection: findings.save(connection, check.registry)), command
         )
 
 
-def _worth_keeping(check: RegistryCheck) -> dict[str, str] | None:
-    """What was found out about deletion; ``None`` if that is nothing."""
+def _worth_keeping(check: RegistryCheck) -> Findings:
+    """What was found out about deletion, if anything, and who we are."""
     found = {name: check.capabilities.get(name, _UNKNOWN) for name in ("delete", "delete_tag")}
-    return None if not check.probed_repository or set(found.values()) == {_UNKNOWN} else found
+    is_nothing = not check.probed_repository or set(found.values()) == {_UNKNOWN}
+    return Findings(None if is_nothing else found, check.access)
 
 
 async def _ask(
@@ -152,6 +178,8 @@ async def _ask(
             capabilities = await opened.connector.probe_capabilities()
             repository = stored["probed_repository"]
             deletion = await ask_deletion(opened.connector, repository) if repository else DeletionAnswer()
+            connector = opened.connector
+            who = await connector.describe_access() if isinstance(connector, KnowsProjects) else None
         except RegistryError as error:
             return RegistryCheck(**about, error=error, credentials_source=opened.credentials_source)
     words = {name: str(value) for name, value in asdict(capabilities).items() if name != "server"}
@@ -161,6 +189,7 @@ async def _ask(
         server=capabilities.server or ping.server,
         credentials_source=opened.credentials_source,
         capabilities={**words, **deletion.found},
+        access=who,
         deletion_doubt=_doubt(deletion, repository),
         deletion_configuration=_SWITCH_ON if is_off else (),
     )

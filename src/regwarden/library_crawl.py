@@ -27,9 +27,11 @@ class CrawlArguments(TypedDict, total=False):
 
     How the registry is reached: ``name`` (what it is called from now on), ``username`` and ``password``,
     ``docker_config``, ``digest_auth``, ``client_certificate``, ``client_key``, ``ca_bundle``, ``token_hosts``,
-    ``blob_hosts``, ``concurrency``, ``requests_per_second``. What is read: ``repositories`` (patterns),
+    ``blob_hosts``, ``concurrency``, ``requests_per_second``; of a GitLab ``gitlab_url`` (its own address),
+    ``gitlab_groups``, ``gitlab_projects`` (without both: all). What is read: ``repositories`` (patterns),
     ``with_configs``, ``verify`` (probe that everything exists), ``verify_blobs`` (ask for each blob),
-    ``accept_disappearance`` (believe it when suspiciously much has vanished).
+    ``accept_disappearance`` (believe it when suspiciously much has vanished, or when GitLab lists
+    something no more and does not let us look).
     """
 
     name: str
@@ -44,6 +46,9 @@ class CrawlArguments(TypedDict, total=False):
     blob_hosts: Sequence[str]
     concurrency: int
     requests_per_second: float
+    gitlab_url: str
+    gitlab_groups: Sequence[str]
+    gitlab_projects: Sequence[str]
     repositories: Sequence[str]
     with_configs: bool
     verify: bool
@@ -100,7 +105,7 @@ def registry_changes(arguments: CrawlArguments) -> dict[str, Any]:
     """The arguments that change how a registry is reached, as ``wiring`` takes them."""
     check_argument_names(arguments)
     changes: dict[str, Any] = {
-        key: tuple(value) if key.endswith("_hosts") else value  # type: ignore[arg-type]  # the keys say the types
+        key: value if isinstance(value, (str, bool, int, float)) else tuple(value)  # type: ignore[arg-type]  # the keys say the types
         for key, value in arguments.items()
         if key in RegistrySettings.__struct_fields__
     }

@@ -210,15 +210,15 @@ class EventQuestions:
         registry: str,
         *,
         form: str = "lean",
-        flavour: str = "distribution",
+        flavour: str = "",
         address: str = "",
         with_secret: bool = True,
     ) -> NotificationReport:
         """Whether the events of a registry arrive, and the block that makes it send them.
 
-        ``form`` is lean, full or none; ``flavour`` distribution or gitlab; ``address`` that of the service as the
-        registry reaches it. For a configured registry without a secret one is made; not so without ``with_secret``,
-        where the block has a word in place of the secret.
+        ``form`` is lean, full or none; ``flavour`` distribution, gitlab or empty: by the kind of the registry;
+        ``address`` that of the service as the registry reaches it. For a configured registry without a secret one is
+        made; not so without ``with_secret``, where the block has a word in place of the secret.
         """
         from regwarden.library_notifications import BlockRequest, report_notifications
 

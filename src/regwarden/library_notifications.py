@@ -15,6 +15,7 @@ from regwarden.core.schedule import next_run, parse_schedule
 from regwarden.errors import Conflict, InputError, NotFound, StoreError
 from regwarden.settings_sources import read_secret_file
 from regwarden.store.drifts import LossReport
+from regwarden.store.gitlab_reports import list_gitlab_registries
 from regwarden.store.hook_secrets import ensure_hook_secret, load_hook_secrets, rotate_hook_secret
 from regwarden.store.notification_reports import NotificationStatus, loss_since, notification_status
 
@@ -42,7 +43,7 @@ class RegistrySecrets:
 
 @dataclass(frozen=True, slots=True)
 class BlockRequest:
-    """Which block is wanted: ``form`` lean, full or none, ``flavour`` distribution or gitlab.
+    """Which block is wanted: ``form`` lean, full or none, ``flavour`` distribution, gitlab or empty: by the kind.
 
     ``address`` is that of the service as the registry reaches it; empty: as configured.
     """
@@ -88,7 +89,7 @@ def report_notifications(
 
     Raises ``InputError`` for an unknown form.
     """
-    form, flavour = _chosen(asked)
+    form, flavour = _chosen(asked, loaded, read)
     status, loss = _read_or(read, lambda connection: _stored(connection, asked.registry), (NotificationStatus(), None))
     next_at = _next_crawl_at(loaded, asked.registry, status.last_started_at)
     known = {"registry": asked.registry, "status": status, "loss": loss, "next_crawl_at": next_at}
@@ -108,9 +109,15 @@ def report_notifications(
     )
 
 
-def _chosen(asked: BlockRequest) -> tuple[Form | None, Flavour]:
+def _chosen(asked: BlockRequest, loaded: LoadedSettings, read: Read) -> tuple[Form | None, Flavour]:
+    wanted = asked.flavour
+    if not wanted:
+        configured = loaded.find_registry(asked.registry)
+        known = _read_or(read, lambda connection: list_gitlab_registries(connection, asked.registry), {})
+        is_gitlab = bool(known) if configured is None else configured.kind == "gitlab"
+        wanted = "gitlab" if is_gitlab else "distribution"
     try:
-        return None if asked.form == _NO_FORM else Form(asked.form), Flavour(asked.flavour)
+        return None if asked.form == _NO_FORM else Form(asked.form), Flavour(wanted)
     except ValueError as error:
         hint = "Forms are lean, full and none, flavours distribution and gitlab."
         raise InputError(f"there is no such block: {error}", hint=hint) from None

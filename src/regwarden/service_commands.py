@@ -9,8 +9,10 @@ from typing import Any, Final, cast
 import msgspec
 
 from regwarden import clock
+from regwarden.core.projects import Access
 from regwarden.errors import InputError
 from regwarden.flows.crawl import CrawlReport
+from regwarden.library_check import Findings
 from regwarden.library_crawl import CrawlArguments, CrawlCall, check_argument_names, perform_crawl
 from regwarden.library_notifications import RegistrySecrets, make_secret
 from regwarden.library_replay import Replayed, replay_deliveries
@@ -18,7 +20,6 @@ from regwarden.service_access import ACCESS_COMMANDS
 from regwarden.service_allow import ALLOW_COMMANDS
 from regwarden.service_cleanup import CLEANUP_COMMANDS
 from regwarden.service_context import Command, ServiceContext
-from regwarden.store.capabilities import merge_capabilities
 from regwarden.store.purging import Purged, purge
 from regwarden.web.control import Handler, Tell
 from regwarden.wiring import build_keeping
@@ -61,14 +62,16 @@ async def _secret(context: ServiceContext, asked: SecretRequest, _tell: Tell) ->
 
 
 class CapabilitiesRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What ``Inventory.check`` found out of a registry: ability → supported, unsupported or unknown."""
+    """What ``Inventory.check`` found out of a registry: abilities as they are stored, and who we are at a GitLab."""
 
     registry: str
-    found: dict[str, str]
+    found: dict[str, str] | None = None
+    access: Access | None = None
 
 
-async def _capabilities(context: ServiceContext, asked: CapabilitiesRequest, _tell: Tell) -> dict[str, str]:
-    return await context.database.write(lambda connection: merge_capabilities(connection, asked.registry, asked.found))
+async def _capabilities(context: ServiceContext, asked: CapabilitiesRequest, _tell: Tell) -> None:
+    findings = Findings(asked.found, asked.access)
+    await context.database.write(lambda connection: findings.save(connection, asked.registry))
 
 
 class PurgeRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -98,9 +98,35 @@ class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             extra={"example": "https://registry.example.com"},
         ),
     ]
-    kind: Annotated[str, Meta(description='The kind of registry: "distribution" is anything with the OCI API.')] = (
-        "distribution"
-    )
+    kind: Annotated[
+        str,
+        Meta(
+            description='The kind of registry: "distribution" is anything with the OCI API, "gitlab" one of a GitLab.',
+            extra={"example": "gitlab"},
+        ),
+    ] = "distribution"
+    gitlab_url: Annotated[
+        str,
+        Meta(
+            description="Of kind gitlab: the address of GitLab itself, which issues the tokens and has the projects.",
+            extra={"example": "https://gitlab.example.com"},
+        ),
+    ] = ""
+    gitlab_groups: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Of kind gitlab: read these groups with their subgroups. Without groups and projects: all.",
+            extra={"example": ["team"]},
+        ),
+    ] = ()
+    gitlab_projects: Annotated[
+        tuple[str, ...],
+        Meta(description="Of kind gitlab: read these projects.", extra={"example": ["team/app"]}),
+    ] = ()
+    gitlab_token_file: Annotated[
+        Path,
+        Meta(description="Of kind gitlab: file with a token for GitLab's API, where it is not the password."),
+    ] = ""
     username: Annotated[
         str, Meta(description="User name; without one the Docker configuration is asked.", extra={"example": "reader"})
     ] = ""

@@ -31,6 +31,9 @@ from regwarden.settings_sections import PullRule, check_proxy, parse_listen_addr
 MAX_HOOK_SECRETS: Final = 2
 _MAX_TOKEN_LIFETIME: Final = timedelta(days=366)
 _PREFIX: Final = re.compile(r"/|(?:/[A-Za-z0-9._~-]+)+")
+_OF_GITLAB: Final = ("gitlab_url", "gitlab_groups", "gitlab_projects", "gitlab_token_file")
+_GITLAB_PATH: Final = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_.][A-Za-z0-9_.-]*)*")
+_REMOVE: Final = "Remove one of them."
 _HOST: Final = re.compile(r"(?:[a-z0-9_](?:[a-z0-9._-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
@@ -85,11 +88,15 @@ def _check_registries(settings: Settings, lines: Lines) -> Settings:
             raise InputError(f"{place}: {error.message}", hint=error.hint, code=error.code) from None
         _check_kind(registry, place)
         _check_collection(registry, place)
-        revised = msgspec.structs.replace(registry, url=url, aliases=aliases)
+        revised = msgspec.structs.replace(check_gitlab(registry, place), url=url, aliases=aliases)
         for other in checked:
             if registry.name == other.name or url == other.url:
                 what = f"name {registry.name}" if registry.name == other.name else f"address {url}"
-                raise InputError(f"{place}: two registries have the {what}", hint="Remove one of them.")
+                is_gitlab = url == other.url and "gitlab" in (registry.kind, other.kind)
+                raise InputError(
+                    f"{place}: two registries have the {what}",
+                    hint="One section may have several gitlab_groups and gitlab_projects." if is_gitlab else _REMOVE,
+                )
             _check_aliases_differ(revised, other, place)
         checked.append(revised)
     return msgspec.structs.replace(settings, registry=tuple(checked))
@@ -117,16 +124,17 @@ def _check_aliases_differ(registry: RegistrySettings, other: RegistrySettings, p
 
 
 def _check_kind(registry: RegistrySettings, place: str) -> None:
-    if registry.kind != "distribution":
+    if registry.kind not in ("distribution", "gitlab"):
         raise InputError(
             f"{place}: {registry.kind!r} is not a kind of registry that Regwarden knows",
-            hint='Write kind = "distribution".',
+            hint='Write kind = "distribution" or kind = "gitlab".',
         )
     if registry.password_file and registry.password_env:
         raise InputError(
             f"{place}: registry {registry.name} has password_file and password_env", hint="Keep one of them."
         )
-    if (registry.password_file or registry.password_env) and not registry.username:
+    is_gitlab = registry.kind == "gitlab"  # which does not look at the user name beside an access token
+    if (registry.password_file or registry.password_env) and not registry.username and not is_gitlab:
         raise InputError(
             f"{place}: registry {registry.name} has a password but no username", hint='Add username = "…".'
         )
@@ -135,6 +143,34 @@ def _check_kind(registry: RegistrySettings, place: str) -> None:
             f"{place}: registry {registry.name} has {len(registry.hook_secret_files)} hook_secret_files",
             hint="Two secrets may be valid at a time; remove the oldest.",
         )
+
+
+def check_gitlab(registry: RegistrySettings, place: str) -> RegistrySettings:
+    """The same with the address of GitLab normalised. Raises ``InputError`` for what cannot be of this kind."""
+    given = [name for name in _OF_GITLAB if getattr(registry, name)]
+    if registry.kind != "gitlab":
+        if given:
+            raise InputError(
+                f"{place}: registry {registry.name} has {given[0]}, but is not of kind gitlab",
+                hint='Add kind = "gitlab", or remove it.',
+            )
+        return registry
+    if not registry.gitlab_url:
+        raise InputError(
+            f"{place}: registry {registry.name} is of kind gitlab and has no gitlab_url",
+            hint='Add gitlab_url = "https://gitlab.example.com"; url is the address of its registry.',
+        )
+    for path in (*registry.gitlab_groups, *registry.gitlab_projects):
+        if not _GITLAB_PATH.fullmatch(path):
+            raise InputError(
+                f"{place}: {path[:120]!r} is not the path of a group or project",
+                hint="Write it as in GitLab's addresses, without a slash at either end: team/app",
+            )
+    try:
+        gitlab_url = parse_registry_url(registry.gitlab_url)
+    except InputError as error:
+        raise InputError(f"{place}: gitlab_url: {error.message}", hint=error.hint, code=error.code) from None
+    return msgspec.structs.replace(registry, gitlab_url=gitlab_url)
 
 
 def _check_collection(registry: RegistrySettings, place: str) -> None:

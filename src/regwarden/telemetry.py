@@ -18,13 +18,20 @@ _SECRET_TEXT: Final = re.compile(
     re.IGNORECASE,
 )
 _HIDDEN: Final = "(hidden)"
+REQUEST_EVENT: Final = "request"
+"""The event of the line about one request to a registry, which is shown earlier than other details."""
 
 
-def configure_logging(*, verbose: int = 0, quiet: bool = False) -> None:
-    """Send log lines to stderr: warnings; with ``verbose`` 1 information, 2 everything; with ``quiet`` errors only."""
+def configure_logging(*, verbose: int = 0, quiet: bool = False, shows_requests: bool = False) -> None:
+    """Send log lines to stderr: warnings; with ``verbose`` 1 information, 2 everything; with ``quiet`` errors only.
+
+    With ``shows_requests`` each request to a registry is a line too, which otherwise is a detail of ``verbose`` 2.
+    """
     level = logging.ERROR if quiet else {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    drops_details = shows_requests and level == logging.INFO
     structlog.configure(
         processors=[
+            *([_drop_details] if drops_details else []),
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -32,13 +39,20 @@ def configure_logging(*, verbose: int = 0, quiet: bool = False) -> None:
             redact,
             structlog.dev.ConsoleRenderer(colors=False),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if drops_details else level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR if verbose < 2 else logging.DEBUG, force=True)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_redact_record)
+
+
+def _drop_details(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor that lets of the details only the requests pass."""
+    if method == "debug" and event.get("event") != REQUEST_EVENT:
+        raise structlog.DropEvent
+    return event
 
 
 def redact(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from regwarden import clock
 from regwarden.core.allow_images import compared_host, host_of
+from regwarden.core.projects import FoundRegistry
 from regwarden.core.pulls import Classifier
 from regwarden.core.quantities import parse_duration
 from regwarden.errors import InputError, NotFound
@@ -26,6 +27,7 @@ from regwarden.flows.allowing import AllowList
 from regwarden.flows.crawl import RegistryTarget
 from regwarden.flows.ingest import EventRegistry, Folding
 from regwarden.flows.services import Services
+from regwarden.registries.api import Connector
 from regwarden.registries.client.addresses import is_loopback_host
 from regwarden.registries.client.credentials import (
     Anonymous,
@@ -38,7 +40,10 @@ from regwarden.registries.client.credentials import (
 )
 from regwarden.registries.client.limits import Limits
 from regwarden.registries.client.settings import ClientSettings
-from regwarden.registries.distribution.connector import DistributionConnector, open_connector
+from regwarden.registries.distribution.connector import open_connector
+from regwarden.registries.gitlab.configuring import find_registry
+from regwarden.registries.gitlab.connector import open_gitlab
+from regwarden.registries.gitlab.settings import GitLabSettings
 from regwarden.settings import (
     Defaults,
     RegistrySettings,
@@ -49,8 +54,9 @@ from regwarden.settings import (
     parse_registry_url,
     registry_name_of,
 )
+from regwarden.settings_checks import check_gitlab
 from regwarden.settings_mistakes import nearest
-from regwarden.settings_sources import LoadedSettings, read_secret, revise_registry
+from regwarden.settings_sources import LoadedSettings, read_secret, read_secret_file, revise_registry
 from regwarden.store.database import Database
 from regwarden.store.installation import ensure_installation_id
 from regwarden.store.purging import Keeping
@@ -59,15 +65,21 @@ T = TypeVar("T")
 Warn = Callable[[str], None]
 
 _PREDECESSORS_LOGIN: Final = frozenset({"REGISTRY", "REGISTRY_USER", "REGISTRY_PASSWORD"})
+_GITLAB: Final = "gitlab"
+_ANY_NAME: Final = "regwarden"  # GitLab does not look at the name beside an access token
 
 
 @dataclass(frozen=True, slots=True)
 class RegistryAccess:
-    """A registry, the password given for it, and what the predecessor's environment variables say about it."""
+    """A registry, the password given for it, and what the predecessor's environment variables say about it.
+
+    ``api_token`` is the token for the API of a GitLab, where it is not the password.
+    """
 
     registry: RegistrySettings
     password: Secret | None = None
     environment: RegistryEnvironment = field(default_factory=RegistryEnvironment)
+    api_token: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,7 @@ class OpenedRegistry:
     """A registry that can be asked, and how it will see us."""
 
     target: RegistryTarget
-    connector: DistributionConnector
+    connector: Connector
     credentials_source: str
 
 
@@ -97,17 +109,26 @@ def resolve_registry(
     registry, is_typed = _find_registry(word, loaded, known or {})
     if new_name := overrides.get("name"):
         check_registry_name(new_name)
-    registry = revise_registry(registry, overrides)
-    if password is not None and not registry.username:
+    if overrides.get("gitlab_url"):
+        overrides["kind"] = _GITLAB
+    elif registry.kind != _GITLAB and (overrides.get("gitlab_groups") or overrides.get("gitlab_projects")):
+        hint = "Add --gitlab https://gitlab.example.com, its own address."
+        raise InputError("groups or projects were given without their GitLab", hint=hint)
+    registry = check_gitlab(revise_registry(registry, overrides), "what was given")
+    if password is not None and not registry.username and registry.kind != _GITLAB:
         raise InputError("a password was given without a user name", hint="Add --user USER.", code="bad-credentials")
     if password is None and "username" not in overrides:
         password = read_secret(registry, loaded, environ)
-    return RegistryAccess(registry, password, _environment_for(registry, environ, is_typed=is_typed))
+    file = registry.gitlab_token_file
+    api_token = read_secret_file(Path(file).expanduser()) if file else None
+    return RegistryAccess(registry, password, _environment_for(registry, environ, is_typed=is_typed), api_token)
 
 
 def credentials_of(access: RegistryAccess) -> Credentials | None:
     """The credentials that were named for this registry; ``None`` leaves it to the Docker configuration."""
     registry = access.registry
+    if not registry.username and registry.kind == _GITLAB and access.password is not None:
+        return Basic(_ANY_NAME, access.password.reveal())
     if not registry.username:
         return None if registry.docker_config else access.environment.credentials
     if access.password is None:
@@ -167,15 +188,31 @@ async def open_registry(
     for warning in found.warnings:
         warn(warning)
     settings = client_settings(access, found.credentials, installation)
-    if _is_sent_in_clear(settings):
-        warn(f"credentials for {settings.host} are sent unencrypted, because its address begins with http://")
-    connector = open_connector(settings, limits_for(registry, defaults))
+    for url in filter(None, (settings.url, registry.gitlab_url)):
+        if _is_sent_in_clear(url, access, found.credentials):
+            host = urlsplit(url).netloc
+            warn(f"credentials for {host} are sent unencrypted, because its address begins with http://")
+    connector = _open_connector(access, settings, limits_for(registry, defaults))
     try:
-        identity = fingerprint(settings.url, found.credentials)
+        identity = fingerprint(settings.url, found.credentials, scope=_scope(registry))
         target = RegistryTarget(registry.name, settings.url, registry.kind, identity)
         yield OpenedRegistry(target, connector, _source(access, found))
     finally:
         await connector.close()
+
+
+async def find_gitlab(
+    gitlab_url: str, token: Secret | None, *, groups: Sequence[str] = (), projects: Sequence[str] = ()
+) -> FoundRegistry:
+    """What a GitLab that is not configured yet tells of its registry; nothing else is asked than GitLab itself.
+
+    Raises ``RegistryError``, ``NotFound``, and ``InputError`` for an address that makes no sense.
+    """
+    credentials = Anonymous() if token is None else Basic(_ANY_NAME, token.reveal())
+    settings = ClientSettings(gitlab_url, credentials=credentials)
+    return await find_registry(
+        GitLabSettings(settings, settings.url, groups=tuple(groups), projects=tuple(projects)), Limits(retries=2)
+    )
 
 
 @asynccontextmanager
@@ -239,10 +276,13 @@ def new_installation_id() -> str:
     return secrets.token_hex(8)
 
 
-def fingerprint(url: str, credentials: Credentials) -> str:
-    """Identifies an address and who we are there, without any secret: a crawl notices when either changed."""
+def fingerprint(url: str, credentials: Credentials, *, scope: Sequence[str] = ()) -> str:
+    """Identifies an address and who we are there, without any secret: a crawl notices when either changed.
+
+    ``scope`` is what else decides which repositories there are.
+    """
     name = credentials.username if isinstance(credentials, Basic) else ""
-    text = f"{url}\n{type(credentials).__name__}\n{name}"
+    text = "\n".join((url, type(credentials).__name__, name, *scope))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -293,15 +333,34 @@ def _environment_for(registry: RegistrySettings, environ: Mapping[str, str], *, 
     return environment if is_meant else RegistryEnvironment()
 
 
-def _is_sent_in_clear(settings: ClientSettings) -> bool:
-    host = urlsplit(settings.url).hostname or ""
-    return settings.is_plain_http and not isinstance(settings.credentials, Anonymous) and not is_loopback_host(host)
+def _open_connector(access: RegistryAccess, settings: ClientSettings, limits: Limits) -> Connector:
+    registry = access.registry
+    if registry.kind != _GITLAB:
+        return open_connector(settings, limits)
+    token = "" if access.api_token is None else access.api_token.reveal()
+    groups, projects = registry.gitlab_groups, registry.gitlab_projects
+    return open_gitlab(GitLabSettings(settings, registry.gitlab_url, token, groups, projects), limits)
+
+
+def _scope(registry: RegistrySettings) -> tuple[str, ...]:
+    """What decides which repositories a registry of GitLab shows, besides who we are."""
+    if registry.kind != _GITLAB:
+        return ()
+    groups = (f"group {path}" for path in sorted(registry.gitlab_groups))
+    return (registry.gitlab_url, *groups, *(f"project {path}" for path in sorted(registry.gitlab_projects)))
+
+
+def _is_sent_in_clear(url: str, access: RegistryAccess, credentials: Credentials) -> bool:
+    parts = urlsplit(url)
+    is_anonymous = isinstance(credentials, Anonymous) and access.api_token is None
+    return parts.scheme == "http" and not is_anonymous and not is_loopback_host(parts.hostname or "")
 
 
 def _source(access: RegistryAccess, found: ResolvedCredentials) -> str:
     if found.source != "given":
         return found.source
-    return "settings" if access.registry.username else "environment"
+    is_in_settings = access.registry.username or access.password is not None
+    return "settings" if is_in_settings else "environment"
 
 
 def _path(text: str) -> Path | None:

@@ -72,7 +72,8 @@ def test_every_key_is_translated_and_the_result_loads(run: Run, tmp_path: Path) 
     (registry,) = settings.registry
     assert (registry.name, registry.url) == ("registry.example.org:5005", "https://registry.example.org:5005")
     assert rest.registry == registry.name
-    assert (registry.username, registry.token_hosts) == ("reader", ("gitlab.example.org",))
+    assert (registry.kind, registry.gitlab_url) == ("gitlab", "https://gitlab.example.org")
+    assert (registry.username, registry.token_hosts) == ("reader", ())
     assert str(registry.password_file) == "/etc/regwarden/registry-password"
     ldap = settings.ldap
     assert ldap.servers == ("ldaps://ldap.example.org",)

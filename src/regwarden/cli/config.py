@@ -66,6 +66,8 @@ def check(invocation: Invocation, file: str | None) -> None:
     loaded = invocation.loaded
     for registry in loaded.settings.registry:
         read_secret(registry, loaded, os.environ)
+        if registry.gitlab_token_file:
+            read_secret_file(Path(registry.gitlab_token_file).expanduser())
     if loaded.settings.ldap.bind_password_file:
         read_secret_file(Path(loaded.settings.ldap.bind_password_file).expanduser())
     names = ", ".join(registry.name for registry in loaded.settings.registry) or "none"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from regwarden.cli.credentials import gitlab_options
 from regwarden.cli.failures import PARTLY_DONE, report_error
 from regwarden.cli.invocation import Invocation, RegwardenCommand, pass_invocation
 from regwarden.cli.output import Format
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @click.option("--client-key", metavar="FILE", help="Its key (PEM).")
 @click.option("--ca-bundle", metavar="FILE", help="Authorities to trust (PEM). [default: the system's]")
 @click.option("--token-host", "token_hosts", multiple=True, metavar="HOST", help="May issue tokens. Repeatable.")
+@gitlab_options
 @click.option("--blob-host", "blob_hosts", multiple=True, metavar="HOST", help="May serve content. Repeatable.")
 @click.option(
     "--repository", "repositories", multiple=True, metavar="PATTERN", help="Read only these. Repeatable; glob:team/**."
@@ -39,7 +41,10 @@ if TYPE_CHECKING:
     "--verify-blobs", is_flag=True, help="Ask for each blob once; leaves pull events, which are never counted."
 )
 @click.option(
-    "--accept-disappearance", is_flag=True, help="Believe it when suspiciously much has vanished since the last crawl."
+    "--accept-disappearance",
+    is_flag=True,
+    help="Believe it when suspiciously much has vanished since the last crawl, or when GitLab lists something no more "
+    "and does not let us look.",
 )
 @click.option("--concurrency", type=click.IntRange(1, 256), help="Requests in flight at the same time. [default: 16]")
 @click.option("--rate", "requests_per_second", type=float, metavar="N", help="At most N requests per second.")
@@ -55,6 +60,7 @@ def command(invocation: Invocation, registries: tuple[str, ...], **options: Any)
       regwarden crawl https://registry.example.com
       regwarden crawl registry.example.com --user reader --password-stdin < password
       regwarden crawl production --repository 'glob:team/**'
+      regwarden crawl https://registry.gitlab.com --gitlab https://gitlab.com --gitlab-project user/project
 
     Exit status: 0 complete, 3 not everything could be read, 1 a registry could not be read, 130 interrupted.
     """

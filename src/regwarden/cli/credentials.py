@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from regwarden.errors import InputError
 from regwarden.settings_sources import read_secret_file
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def gitlab_options(command: Command) -> Command:
+    """The options that say that a registry is one of a GitLab, and what of it is meant."""
+    options = (
+        click.option("--gitlab", "gitlab_url", metavar="URL", help="It is the registry of the GitLab at URL."),
+        click.option(
+            "--gitlab-group", "gitlab_groups", multiple=True, metavar="GROUP", help="Read this group of it. Repeatable."
+        ),
+        click.option(
+            "--gitlab-project",
+            "gitlab_projects",
+            multiple=True,
+            metavar="PROJECT",
+            help="Read this project of it. Repeatable.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def reach_arguments(options: dict[str, Any]) -> dict[str, Any]:
@@ -18,6 +41,17 @@ def reach_arguments(options: dict[str, Any]) -> dict[str, Any]:
     arguments = {key: value for key, value in options.items() if value not in (None, (), False)}
     password = _read_password(file, arguments.get("username", ""), is_in_stdin=from_stdin)
     return arguments if password is None else {**arguments, "password": password}
+
+
+def read_token(file: str | None, *, is_in_stdin: bool) -> str | None:
+    """A token from the first line of a file or of standard input, or asked for in a terminal; ``None`` without one."""
+    token = _read_password(file, "", is_in_stdin=is_in_stdin)
+    if token is None and sys.stdin.isatty():
+        asked: str = click.prompt("Token (none: public projects alone)", default="", hide_input=True, err=True)
+        return asked or None
+    if token == "":
+        raise InputError("there is no token on standard input", hint="Write it into the first line.")
+    return token
 
 
 def read_typed_password(user: str, *, is_in_stdin: bool) -> str:

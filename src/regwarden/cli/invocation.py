@@ -80,7 +80,7 @@ class Invocation:
         if self.verbose or self.quiet:
             from regwarden.telemetry import configure_logging
 
-            configure_logging(verbose=self.verbose, quiet=self.quiet)
+            configure_logging(verbose=self.verbose, quiet=self.quiet, shows_requests=self.verbose > 0)
 
 
 def _remember(context: click.Context, parameter: click.Parameter, value: object) -> None:
@@ -107,7 +107,12 @@ def common_options() -> list[click.Option]:
             **shared,
         ),
         click.Option(["--bytes"], is_flag=True, help="Sizes as exact numbers of bytes in tables.", **shared),
-        click.Option(["-v", "--verbose"], count=True, help="Log more to stderr; twice: everything.", **shared),
+        click.Option(
+            ["-v", "--verbose"],
+            count=True,
+            help="Log more to stderr, each request with its time; twice: everything.",
+            **shared,
+        ),
         click.Option(["-q", "--quiet"], is_flag=True, help="Say nothing on stderr but errors.", **shared),
     ]
 

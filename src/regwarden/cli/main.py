@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "pull": "pull",
     "event": "event",
     "registry": "registry",
+    "gitlab": "gitlab",
     "export": "export",
     "policy": "policy",
     "plan": "plan",

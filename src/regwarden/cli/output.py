@@ -75,6 +75,7 @@ _HEADINGS: Final = {
     "stored_with_policy_bytes": "with policy",
     "saved_bytes": "saved",
     "reclaimable_bytes": "reclaimable",
+    "freed_alone_bytes": "frees alone",
     "remove_count": "go",
     "keep_count": "stay",
     "undecided_count": "undecided",

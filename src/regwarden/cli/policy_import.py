@@ -10,7 +10,7 @@ from regwarden.cli.invocation import Invocation, RegwardenCommand, pass_invocati
 from regwarden.cli.output import Format
 
 if TYPE_CHECKING:
-    from regwarden.core.importers.api import Difference
+    from regwarden.core.importers.api import Difference, Imported
 
 
 @click.command("import", cls=RegwardenCommand)
@@ -47,7 +47,11 @@ def command(invocation: Invocation, file: str, system: str, repositories: tuple[
 
     target = Target(repositories, project)
     name = "standard input" if file == "-" else file
-    imported = translate_rules(read_policy_file(file), system=system, name=name, target=target)
+    print_imported(invocation, translate_rules(read_policy_file(file), system=system, name=name, target=target))
+
+
+def print_imported(invocation: Invocation, imported: Imported) -> None:
+    """Print the policies, and on standard error what differs; for programs both as one object."""
     if invocation.output == Format.JSON:
         import json
 

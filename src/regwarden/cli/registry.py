@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from regwarden.cli.credentials import gitlab_options
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
 from regwarden.cli.listing import registry_list_options, run_list
 from regwarden.cli.output import Format
@@ -53,6 +54,7 @@ def list_(invocation: Invocation, **options: Any) -> int:
 @click.option("--client-key", metavar="FILE", help="Its key (PEM).")
 @click.option("--ca-bundle", metavar="FILE", help="Authorities to trust (PEM). [default: the system's]")
 @click.option("--token-host", "token_hosts", multiple=True, metavar="HOST", help="May issue tokens. Repeatable.")
+@gitlab_options
 @click.option(
     "--notifications",
     "form",
@@ -65,9 +67,7 @@ def list_(invocation: Invocation, **options: Any) -> int:
     "--for",
     "flavour",
     type=click.Choice(["distribution", "gitlab"]),
-    default="distribution",
-    show_default=True,
-    help="Whose configuration the block is for.",
+    help="Whose configuration the block is for. [default: by the kind of the registry]",
 )
 @click.option("--hook-url", metavar="URL", help="How the registry reaches the service. [default: server.public_url]")
 @pass_invocation
@@ -87,13 +87,15 @@ def check(invocation: Invocation, registries: tuple[str, ...], **options: Any) -
     from regwarden.cli.credentials import reach_arguments
     from regwarden.cli.notifications import print_notifications
 
-    block = {"form": options.pop("form"), "flavour": options.pop("flavour")}
-    block["address"] = options.pop("hook_url") or ""
+    block, flavour = {"form": options.pop("form"), "address": options.pop("hook_url") or ""}, options.pop("flavour")
     with closing(invocation.inventory()) as inventory:
         words = registries or configured_words(inventory)
         arguments = reach_arguments(options)
         checks = [inventory.check(word, on_warning=invocation.warn, **arguments) for word in words]
-        reports = [inventory.notifications(one.registry, **block) for one in checks]
+        reports = [
+            inventory.notifications(one.registry, flavour=flavour or _flavour_of(invocation, one), **block)
+            for one in checks
+        ]
         hosts = inventory.unknown_hosts()
     if invocation.output != Format.TABLE:
         rows = [
@@ -132,6 +134,13 @@ def secret(invocation: Invocation, registry: str, *, rotate: bool) -> None:
     invocation.printer.rows(rows, ("registry", "secret", "source"))
 
 
+def _flavour_of(invocation: Invocation, check: RegistryCheck) -> str:
+    """Whose configuration a registry has; who could not be asked is known by the settings alone."""
+    configured = invocation.loaded.find_registry(check.registry)
+    is_of_gitlab = check.access is not None or (configured is not None and configured.kind == "gitlab")
+    return "gitlab" if is_of_gitlab else "distribution"
+
+
 def _print_check(invocation: Invocation, check: RegistryCheck) -> None:
     from regwarden import clock
 
@@ -144,12 +153,19 @@ def _print_check(invocation: Invocation, check: RegistryCheck) -> None:
         click.echo(escape_controls(f"{name}: answers{server}"))
         click.echo(f"  credentials: {check.credentials_source}")
         for ability, words in _ABILITIES.items():
+            if check.access is not None and ability not in _DELETION:
+                continue  # of a GitLab more is said below
             state = check.capabilities.get(ability, "unknown")
             answer = {"supported": "can", "unsupported": "cannot"}.get(state, "not known whether it can")
             is_doubted = answer.startswith("not") and ability in _DELETION and check.deletion_doubt
             doubt = escape_controls(f": {check.deletion_doubt}") if is_doubted else ""
             click.echo(f"  {answer} {words}{doubt}")
         _print_switching_on(check)
+        if check.access is not None:
+            from regwarden.cli.gitlab_access import access_lines
+
+            for line in access_lines(check.access):
+                click.echo(escape_controls(f"  {line}"))
     if check.crawled_at is None:
         click.echo("  never crawled")
     else:

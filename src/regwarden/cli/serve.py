@@ -41,7 +41,8 @@ def command(invocation: Invocation, listen: tuple[str, ...]) -> None:
     from regwarden.telemetry import configure_logging
     from regwarden.wiring import run_async
 
-    configure_logging(verbose=max(invocation.verbose, 0 if invocation.quiet else 1), quiet=invocation.quiet)
+    level = max(invocation.verbose, 0 if invocation.quiet else 1)
+    configure_logging(verbose=level, quiet=invocation.quiet, shows_requests=invocation.verbose > 0)
     run_async(serve(invocation.loaded, os.environ, listen, on_ready=lambda ready: _tell(invocation, ready)))
 
 

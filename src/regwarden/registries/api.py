@@ -6,7 +6,7 @@ Flows depend on this file alone; ``wiring`` chooses the kind. A connector turns 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 from regwarden.core.oci.descriptors import Descriptor
 from regwarden.core.oci.digests import Digest
+from regwarden.core.projects import Access, Discovery, RepositorySize, RepositoryStatus
 
 
 class Ability(StrEnum):
@@ -42,11 +43,27 @@ class RepositoryPage:
 
     ``is_trustworthy`` is false where this registry is known to be able to lose entries at this page
     (a break after a parent/digit-child pair, a page that had to be asked for twice); ``doubt`` then says why.
+    ``is_complete`` is false where one of several lists broke off there, and others followed.
     """
 
     names: tuple[str, ...]
     is_trustworthy: bool = True
     doubt: str = ""
+    is_complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTag:
+    """What a registry's own listing says of a tag, without its manifest being asked for.
+
+    ``published_at`` is since when the tag points to ``digest``, by the registry's clock. ``referrers`` are the
+    manifests that refer to ``digest``; ``None`` where the listing does not tell.
+    """
+
+    digest: Digest
+    media_type: str = ""
+    published_at: datetime | None = None
+    referrers: tuple[Digest, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +71,8 @@ class TagListing:
     """All tags of a repository as listed.
 
     ``is_complete`` is true only if the registry said that there is nothing more. ``exists`` is false where the
-    repository is in the catalog but has no tag list (404 ``NAME_UNKNOWN``): it then has no tags.
+    repository is in the catalog but has no tag list (404 ``NAME_UNKNOWN``): it then has no tags. ``listed`` says more
+    of each tag, where the registry does; it is as true as an answer about that tag alone.
     """
 
     repository: str
@@ -63,6 +81,7 @@ class TagListing:
     exists: bool = True
     page_count: int = 1
     doubt: str = ""
+    listed: Mapping[str, ListedTag] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,3 +264,40 @@ class ProvesBlobs(Protocol):
 
         False for an honest 404 or a body that breaks off. Leaves a pull event at the registry.
         """
+
+
+@runtime_checkable
+class KnowsProjects(Protocol):
+    """Optional: a registry whose repositories belong to projects of somebody (GitLab)."""
+
+    async def describe_access(self) -> Access:
+        """Who we are there and what we may do, found out without changing anything; never raises for a refusal."""
+
+    async def discover(self) -> Discovery:
+        """The projects of the repositories that ``list_repositories`` listed last, and what else is known of them.
+
+        What could not be asked is a doubt of the answer. Raises ``RegistryError`` only if nothing is known at all.
+        """
+
+    async def measure_repository(self, repository: str) -> RepositorySize | None:
+        """The registry's own figure for a repository; ``None`` where it has none."""
+
+
+@runtime_checkable
+class DeletesRepositories(Protocol):
+    """Optional: deleting a repository as a whole, which takes the registry a while."""
+
+    async def delete_repository(self, repository: str) -> RepositoryStatus:
+        """Ask for it once, and return how it stands then. Raises ``RegistryError`` (``repository-protected``, …)."""
+
+    async def find_repository_status(self, repository: str) -> RepositoryStatus:
+        """How it stands now; changes nothing."""
+
+
+@runtime_checkable
+class RemovesByTag(Protocol):
+    """Optional: a registry that removes what no tag points to by itself, and is asked to remove tags alone."""
+
+    @property
+    def removes_by_tag(self) -> bool:
+        """Whether a tagged manifest is removed by removing each of its tags; known after the first request."""

@@ -25,7 +25,7 @@ from regwarden.testing.content import BuiltManifest, Content, StoredManifest
 from regwarden.testing.images import artifact, image, index, layer, real_layer
 from regwarden.testing.server import SampleRegistry
 
-_USERS: Final = {"reader": "correct horse"}
+USERS: Final = {"reader": "correct horse"}
 _WRONG: Final = "battery staple"
 _GENERATIONS: Final = [Behaviour.distribution_2, Behaviour.distribution_3, Behaviour.oci_1_1]
 
@@ -167,7 +167,7 @@ class ConnectorContract:
         content = Content()
         content.repository("secret/app").add(image([]), "1.0")
         content.repository("open/app").add(image([]), "1.0")
-        auth = BearerAuth(_USERS, denied_repositories=frozenset({"secret/app"}))
+        auth = BearerAuth(USERS, denied_repositories=frozenset({"secret/app"}))
         async with _connected(make_connector, content, auth=auth) as (connector, _):
             with pytest.raises(RegistryDenied):
                 await connector.list_tags("secret/app")
@@ -180,12 +180,12 @@ class ConnectorContract:
     @pytest.mark.parametrize(
         "auth",
         [
-            BasicAuth(_USERS),
-            BearerAuth(_USERS),
-            BearerAuth(_USERS, field_names=("access_token",)),
-            BearerAuth(_USERS, token_uses=2),
-            DigestAuth(_USERS, algorithm="MD5"),
-            DigestAuth(_USERS, nonce_uses=3),
+            BasicAuth(USERS),
+            BearerAuth(USERS),
+            BearerAuth(USERS, field_names=("access_token",)),
+            BearerAuth(USERS, token_uses=2),
+            DigestAuth(USERS, algorithm="MD5"),
+            DigestAuth(USERS, nonce_uses=3),
         ],
         ids=["basic", "bearer", "bearer-access-token", "bearer-short-lived", "digest-md5", "digest-sha256-stale"],
     )
@@ -334,7 +334,7 @@ async def _connected(
     async with SampleRegistry(content, auth=auth, behaviour=behaviour) as registry:
         user = "reader" if auth is not None else ""
         connector = await make_connector(
-            registry.url, user=user, password=_USERS.get(user, ""), use_digest_auth=isinstance(auth, DigestAuth)
+            registry.url, user=user, password=USERS.get(user, ""), use_digest_auth=isinstance(auth, DigestAuth)
         )
         try:
             yield connector, registry

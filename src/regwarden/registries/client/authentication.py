@@ -13,10 +13,10 @@ from regwarden import clock
 from regwarden.errors import RegistryDenied, RegistryProtocolError
 from regwarden.registries.client.challenges import Challenge, find_challenge, parse_challenges
 from regwarden.registries.client.credentials import Anonymous, Basic, IdentityToken, denial_hint
-from regwarden.registries.client.diagnostics import Answer
+from regwarden.registries.client.diagnostics import Answer, protection_error
 from regwarden.registries.client.digest_auth import DigestAuth
 from regwarden.registries.client.settings import ClientSettings
-from regwarden.registries.client.tokens import TokenSource, basic_header
+from regwarden.registries.client.tokens import TokenSource, TokenSupply, basic_header
 from regwarden.registries.client.transport import Call, Transport
 
 Scheme = Literal["", "basic", "bearer", "digest"]
@@ -30,11 +30,11 @@ _DIGEST_ONLY: Final = "Unset use_digest_auth (REGISTRY_USE_DIGEST_AUTH) to allow
 class AuthenticatedTransport:
     """Sends requests to the registry's own origin with whatever authentication it asks for."""
 
-    def __init__(self, settings: ClientSettings, transport: Transport) -> None:
+    def __init__(self, settings: ClientSettings, transport: Transport, tokens: TokenSupply | None = None) -> None:
         self.scheme: Scheme = ""
         self._settings = settings
         self._transport = transport
-        self._tokens = TokenSource(settings, transport)
+        self._tokens: TokenSupply = TokenSource(settings, transport) if tokens is None else tokens
         self._bearer: Challenge | None = None
         self._basic = basic_header(settings.credentials) if isinstance(settings.credentials, Basic) else None
         self._middlewares: tuple[aiohttp.ClientMiddlewareType, ...] = ()
@@ -47,17 +47,25 @@ class AuthenticatedTransport:
     async def send(self, call: Call) -> Answer:
         """The answer to ``call``, authenticated where needed; any status but 401.
 
-        Raises ``RegistryDenied`` where the credentials do not suffice, and what ``Transport.exchange`` raises.
+        Raises ``RegistryDenied`` where the credentials do not suffice or a rule of the registry protects what was to
+        be changed, and what ``Transport.exchange`` raises.
         """
         authorization = await self._authorization(call)
-        answer = await self._transport.exchange(call, authorization, self._middlewares)
+        answer = await self._exchange(call, authorization)
         if answer.status != 401:
             return answer
         authorization = await self._answer_challenge(answer, call, authorization)
-        second = await self._transport.exchange(call, authorization, self._middlewares)
+        second = await self._exchange(call, authorization)
         if second.status != 401:
             return second
         raise self._still_denied(second, call)
+
+    async def _exchange(self, call: Call, authorization: str | None) -> Answer:
+        answer = await self._transport.exchange(call, authorization, self._middlewares)
+        # A protection may come as 401: with another token the answer would be the same.
+        if (protected := protection_error(answer, call.subject, self._transport.redact)) is not None:
+            raise protected
+        return answer
 
     async def _authorization(self, call: Call) -> str | None:
         if self.scheme == "basic":
@@ -75,6 +83,12 @@ class AuthenticatedTransport:
         bearer = find_challenge(challenges, "bearer")
         if bearer is not None and not self._settings.use_digest_auth:
             return await self._answer_bearer(bearer, answer, call, used)
+        if self._tokens.is_only_way:
+            raise self._denied(
+                f"the registry asks for a user and password for {call.subject}, which only its token server gets",
+                "Check the address: it does not behave as the registry of this GitLab.",
+                answer,
+            )
         credentials = self._settings.credentials
         if find_challenge(challenges, "digest") is not None and isinstance(credentials, Basic):
             if self.scheme == "digest":  # the middleware has already tried

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from yarl import URL, Query
 
 from regwarden.core.oci.digests import Digest
@@ -12,17 +14,26 @@ from regwarden.registries.client.diagnostics import Answer, error_for
 from regwarden.registries.client.limits import Limits
 from regwarden.registries.client.paging import is_repository, is_tag
 from regwarden.registries.client.settings import ClientSettings
+from regwarden.registries.client.tokens import TokenSource, TokenSupply
 from regwarden.registries.client.transport import Call, Transport
 
 
 class RegistryClient:
-    """Requests to one registry. Nothing is opened before the first request."""
+    """Requests to one registry. Nothing is opened before the first request.
 
-    def __init__(self, settings: ClientSettings, limits: Limits) -> None:
+    ``make_tokens`` makes what gets its Bearer tokens.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        limits: Limits,
+        make_tokens: Callable[[ClientSettings, Transport], TokenSupply] = TokenSource,
+    ) -> None:
         self.settings = settings
         self.limits = limits
         self.transport = Transport(settings, limits)
-        self.authenticated = AuthenticatedTransport(settings, self.transport)
+        self.authenticated = AuthenticatedTransport(settings, self.transport, make_tokens(settings, self.transport))
         self.prefix = self.transport.base.path.rstrip("/")
 
     @property

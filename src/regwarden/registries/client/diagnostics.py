@@ -9,7 +9,7 @@ import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 from multidict import CIMultiDict
@@ -29,11 +29,27 @@ _SECRETS: Final = (
     ),
     re.compile(r"(?i)(https?://)[^/\s@]+@"),
 )
+_JWT: Final = re.compile(r"\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*")
 _TAGS: Final = re.compile(r"<[^<>]{0,500}>")
 _DIGEST: Final = re.compile(r"\b(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\b")
 _MISSING_CODES: Final = frozenset(
     {"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND", "TAG_UNKNOWN", "REPOSITORY_UNKNOWN"}
 )
+
+
+class _Protection(NamedTuple):
+    code: str
+    words: str
+
+
+_PROTECTIONS: Final = {
+    "PROTECTED_TAG": _Protection(code="tag-protected", words="a rule protects this tag"),
+    "PROTECTED_MANIFEST": _Protection(
+        code="manifest-protected", words="a rule protects tags of this repository, so no manifest is deleted"
+    ),
+    "IMMUTABLE_TAG": _Protection(code="tag-immutable", words="a rule makes this tag immutable"),
+}
+_PROTECTION_HINT: Final = "It stays as it is; whoever maintains the project can change the rule."
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +142,25 @@ def looks_like_registry(answer: Answer) -> bool:
     return answer.content_type != "text/html" and (answer.is_json or not answer.body.strip())
 
 
+def protection_error(answer: Answer, subject: str, redact: Redactor) -> RegistryDenied | None:
+    """The error for a 401 or 403 by which a registry says that a rule protects something; ``None`` for all others.
+
+    GitLab's registry answers 401 there, which has nothing to do with the token.
+    """
+    if answer.status not in {401, 403}:
+        return None
+    found = _PROTECTIONS.get(next(iter(error_codes(answer)), ""))
+    if found is None:
+        return None
+    return RegistryDenied(
+        f"{found.words}: the registry refuses {subject} ({answer.status})",
+        hint=_PROTECTION_HINT,
+        code=found.code,
+        status=answer.status,
+        diagnostics=redact.diagnose(answer),
+    )
+
+
 def error_for(answer: Answer, subject: str, redact: Redactor, credentials: Credentials) -> RegistryError:
     """The error for an answer that is not a success; ``subject`` names what was asked (``the tags of a/b``)."""
     status, said = answer.status, redact.diagnose(answer)
@@ -140,6 +175,15 @@ def error_for(answer: Answer, subject: str, redact: Redactor, credentials: Crede
         missing = RegistryMissing(f"the registry does not have {subject}", status=status, diagnostics=said)
         missing.named = _find_digests(answer)
         return missing
+    if status == 409 and "RENAME_IN_PROGRESS" in error_codes(answer):
+        return RegistryError(
+            f"the repository is just being renamed: the registry does not answer for {subject} (409)",
+            hint="Try again in a few minutes.",
+            code="rename-in-progress",
+            temporary=True,
+            status=status,
+            diagnostics=said,
+        )
     if status == 429:
         return RegistryError(
             f"the registry throttles us at {subject} (429)",
@@ -182,6 +226,11 @@ class Redactor:
     def __init__(self, secrets: tuple[str, ...] = ()) -> None:
         self._secrets = tuple(secret for secret in secrets if len(secret) >= 4)
 
+    def hide(self, secret: str) -> None:
+        """Take out another secret as well from now on."""
+        if len(secret) >= 4:
+            self._secrets += (secret,)
+
     def diagnose(self, answer: Answer) -> str:
         """One line of at most 300 characters: codes and messages, or the beginning of a text."""
         entries = _entries(answer)
@@ -197,7 +246,7 @@ class Redactor:
             text = text.replace(secret, "***")
         text = _SECRETS[0].sub(r"\1 ***", text)
         text = _SECRETS[1].sub(r"\1\2***", text)
-        text = _SECRETS[2].sub(r"\1", text)
+        text = _JWT.sub("***", _SECRETS[2].sub(r"\1", text))
         line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
         return line if len(line) <= _MAX_DIAGNOSTICS else line[: _MAX_DIAGNOSTICS - 1] + "…"
 

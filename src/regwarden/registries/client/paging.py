@@ -79,24 +79,30 @@ def is_tag(name: str) -> bool:
     return _TAG.fullmatch(name) is not None
 
 
+def next_link(answer: Answer) -> str:
+    """The target of the ``Link`` header with ``rel="next"`` (RFC 8288) as it stands there; empty without one."""
+    header = answer.headers.get("Link", "")
+    match = _LINK.search(header) if header else None
+    return "" if match is None else match[1]
+
+
 def next_page(answer: Answer, request_url: URL, prefix: str) -> MultiDictProxy[str] | None:
     """The query of the next page, or ``None`` where the answer names none.
 
     A link is followed only to the same origin and path as the request (``prefix`` may be missing: a proxy adds it);
     anything else raises ``RegistryProtocolError``.
     """
-    header = answer.headers.get("Link", "")
-    match = _LINK.search(header) if header else None
-    if match is None:
+    link = next_link(answer)
+    if not link:
         return None
     try:
-        target = request_url.join(URL(match[1]))
+        target = request_url.join(URL(link))
         is_same = target.origin() == request_url.origin()
     except ValueError:
         is_same = False
     if not is_same or target.path not in {request_url.path, request_url.path.removeprefix(prefix)}:
         raise RegistryProtocolError(
-            f"the next page is said to be elsewhere, at {match[1][:120]!r}, which is not followed",
+            f"the next page is said to be elsewhere, at {link[:120]!r}, which is not followed",
             hint="The registry or a proxy before it builds wrong links.",
             code="foreign-link",
         )

@@ -10,7 +10,7 @@ import base64
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from yarl import URL
@@ -47,6 +47,24 @@ class Token:
         return clock.monotonic() < self.replace_at
 
 
+class TokenSupply(Protocol):
+    """Where ``AuthenticatedTransport`` gets its tokens from; see ``TokenSource`` for the methods.
+
+    With ``is_only_way`` the registry itself never gets the credentials, whatever it asks for.
+    """
+
+    is_only_way: bool
+
+    def find(self, scope: str) -> Token | None:
+        """The remembered token for ``scope``, if it can still be used."""
+
+    def refuse(self, scope: str, error: RegistryDenied) -> None:
+        """Remember that ``scope`` is not granted, and forget the token that was not enough."""
+
+    async def fetch(self, challenge: Challenge, scope: str, subject: str, *, rejected: str = "") -> Token:
+        """A token for ``scope``, never the one whose header is ``rejected``."""
+
+
 class _TokenAnswer(msgspec.Struct):
     token: str = ""
     access_token: str = ""
@@ -61,6 +79,8 @@ class TokenSource:
 
     A refused scope is remembered for a minute, so that a repository we may not read costs one token request.
     """
+
+    is_only_way = False
 
     def __init__(self, settings: ClientSettings, transport: Transport) -> None:
         self._settings = settings
@@ -108,13 +128,11 @@ class TokenSource:
         if error is None:
             return
         if clock.monotonic() < until:
-            raise RegistryDenied(
-                error.message, hint=error.hint, code=error.code, status=error.status, diagnostics=error.diagnostics
-            )
+            raise repeated(error)
         del self._refused[scope]
 
     async def _request(self, challenge: Challenge, scope: str, subject: str) -> Token:
-        realm = self._allowed_realm(challenge.get("realm"))
+        realm = allowed_realm(challenge.get("realm"), self._settings)
         scopes = _chosen_scopes(scope, challenge.scopes)
         asked_at = clock.monotonic()
         call, authorization = self._token_call(realm, challenge.get("service"), scopes, subject)
@@ -134,7 +152,8 @@ class TokenSource:
                 status=answer.status,
                 diagnostics=said,
             )
-        value, lifetime = _read_token(answer.body, realm)
+        value, lifetime = read_token(answer.body, realm)
+        lifetime = lifetime or _DEFAULT_LIFETIME_SECONDS
         replace_at = asked_at + lifetime * _EARLY
         return Token(f"Bearer {value}", replace_at, clock.monotonic(), frozenset(scopes))
 
@@ -155,33 +174,44 @@ class TokenSource:
         call = Call("GET", realm.extend_query(query), subject, limit)
         return call, None if isinstance(credentials, Anonymous) else basic_header(credentials)
 
-    def _allowed_realm(self, text: str) -> URL:
-        """The realm as URL if the rules allow it: https (or plain like the registry), a configured host, no user."""
-        try:
-            realm = URL(text)
-            host = realm.host or ""
-        except ValueError:
-            host = ""
-        if not host or realm.scheme not in {"http", "https"} or realm.raw_user is not None:
-            raise RegistryProtocolError(f"the registry names no usable token server: {text[:120]!r}")
-        if realm.scheme == "http" and not self._settings.is_plain_http:
-            raise RegistryProtocolError(
-                f"the registry sends us to an unencrypted token server, {realm.host_port_subcomponent}; not followed",
-                hint="Configure the registry's token server for https.",
-                code="token-host-refused",
-            )
-        own_host = self._transport.base.host or ""
-        is_own = host.lower() == own_host.lower()
-        if not is_own and not matches_host(realm, tuple(e for e in self._settings.token_hosts if "*" not in e)):
-            raise RegistryProtocolError(
-                f"the registry sends us to the token server {realm.host_port_subcomponent}, which is not configured",
-                hint=f'If it is the right one, set token_hosts = ["{realm.host_port_subcomponent}"] for this registry.',
-                code="token-host-refused",
-            )
-        allow_loopback = is_own or is_loopback_host(own_host) or matches_host(realm, self._settings.token_hosts)
-        if reason := check_literal(realm, allow_loopback=allow_loopback):
-            raise RegistryProtocolError(f"the token server {host} is {reason}, which is never connected to")
-        return realm.with_fragment(None)
+
+def repeated(error: RegistryDenied) -> RegistryDenied:
+    """The same refusal for somebody else who asks, with a traceback of its own."""
+    return RegistryDenied(
+        error.message, hint=error.hint, code=error.code, status=error.status, diagnostics=error.diagnostics
+    )
+
+
+def allowed_realm(text: str, settings: ClientSettings) -> URL:
+    """The realm of a challenge as URL, if the rules allow it: https (or plain like the registry), a configured host.
+
+    Raises ``RegistryProtocolError`` (``token-host-refused`` where the settings could allow it).
+    """
+    try:
+        realm = URL(text)
+        host = realm.host or ""
+    except ValueError:
+        host = ""
+    if not host or realm.scheme not in {"http", "https"} or realm.raw_user is not None:
+        raise RegistryProtocolError(f"the registry names no usable token server: {text[:120]!r}")
+    if realm.scheme == "http" and not settings.is_plain_http:
+        raise RegistryProtocolError(
+            f"the registry sends us to an unencrypted token server, {realm.host_port_subcomponent}; not followed",
+            hint="Configure the registry's token server for https.",
+            code="token-host-refused",
+        )
+    own_host = URL(settings.url).host or ""
+    is_own = host.lower() == own_host.lower()
+    if not is_own and not matches_host(realm, tuple(e for e in settings.token_hosts if "*" not in e)):
+        raise RegistryProtocolError(
+            f"the registry sends us to the token server {realm.host_port_subcomponent}, which is not configured",
+            hint=f'If it is the right one, set token_hosts = ["{realm.host_port_subcomponent}"] for this registry.',
+            code="token-host-refused",
+        )
+    allow_loopback = is_own or is_loopback_host(own_host) or matches_host(realm, settings.token_hosts)
+    if reason := check_literal(realm, allow_loopback=allow_loopback):
+        raise RegistryProtocolError(f"the token server {host} is {reason}, which is never connected to")
+    return realm.with_fragment(None)
 
 
 def basic_header(credentials: Basic) -> str:
@@ -211,7 +241,11 @@ def _scope_name(scope: str) -> str:
     return scope.rpartition(":")[0]
 
 
-def _read_token(body: bytes, realm: URL) -> tuple[str, float]:
+def read_token(body: bytes, realm: URL) -> tuple[str, float]:
+    """The token of a token server's answer, and its lifetime in seconds as said there (0: not said).
+
+    Raises ``RegistryProtocolError`` for what is no token or cannot stand in a header.
+    """
     problem: RegistryError = RegistryProtocolError(
         f"the answer of the token server {realm.host_port_subcomponent} is no token"
     )
@@ -224,5 +258,5 @@ def _read_token(body: bytes, realm: URL) -> tuple[str, float]:
         raise problem
     lifetime = answer.expires_in
     if isinstance(lifetime, bool) or not isinstance(lifetime, (int, float)) or lifetime <= 0:
-        return value, _DEFAULT_LIFETIME_SECONDS
+        return value, 0.0
     return value, float(min(lifetime, _MAX_LIFETIME_SECONDS))

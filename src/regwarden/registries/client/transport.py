@@ -24,12 +24,14 @@ from regwarden.registries.client.credentials import Basic, IdentityToken
 from regwarden.registries.client.diagnostics import Answer, Redactor, error_for
 from regwarden.registries.client.failures import explain
 from regwarden.registries.client.limits import Gate, Limits
+from regwarden.registries.client.request_log import log_request
 from regwarden.registries.client.settings import ClientSettings
 from regwarden.registries.client.tls import TlsContexts, build_tls
 
 _RETRIED_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 # 500: a tag being moved on Distribution 2.x heals at once, a blob asked for as manifest never does.
 _FEWER_RETRIES: Final = {"timeout": 2, "connect": 3, "500": 3}
+_EARLIEST_MOMENT: Final = 1_000_000_000.0  # smaller numbers are no moments since 1970, but seconds to wait
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -60,7 +62,7 @@ class Call:
     subject: str
     max_bytes: int
     scope: str = ""
-    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
     body: bytes | None = field(default=None, repr=False)
     reset_retries: int | None = None
@@ -170,10 +172,12 @@ class Transport:
             options["ssl"] = self._tls_for(call.url)
         async with self._gate:
             self.traffic.requests += 1
+            started_at, status = clock.monotonic(), 0
             try:
                 response = await session.request(
                     call.method, call.url, headers=headers, allow_redirects=False, **options
                 )
+                status = response.status
                 try:
                     answer = await self._read(response, call)
                 finally:
@@ -186,8 +190,13 @@ class Transport:
                 if failure.kind == "setup" or is_first_contact or is_perhaps_done:
                     raise failure.error from None
                 raise _Retryable(failure.error, failure.kind) from None
+            finally:
+                self._log(call, status, clock.monotonic() - started_at)
             await self._gate.account(answer.received_bytes or len(answer.body))
         return self._judge(answer, call)
+
+    def _log(self, call: Call, status: int, seconds: float) -> None:
+        log_request(call.method, call.url, status, seconds=seconds, subject=call.subject, redact=self.redact)
 
     async def _read(self, response: aiohttp.ClientResponse, call: Call) -> Answer:
         status, headers = response.status, response.headers
@@ -245,6 +254,8 @@ class Transport:
         wait_seconds = _retry_after_seconds(answer)
         if status == 429:
             self.traffic.throttled += 1
+            if wait_seconds is None:
+                wait_seconds = _rate_reset_seconds(answer)
             raise _Retryable(error, "429", self._gate.throttle(wait_seconds))
         if wait_seconds is not None:
             wait_seconds = self._gate.throttle(wait_seconds)
@@ -314,5 +325,20 @@ def _retry_after_seconds(answer: Answer) -> float | None:
     moment = parse_http_date(text) if text else None
     if moment is None:
         return None
-    asked_at = parse_http_date(answer.headers.get("Date", "")) or clock.now()
-    return max((moment - asked_at).total_seconds(), 0.0)
+    return max((moment - _answered_at(answer)).total_seconds(), 0.0)
+
+
+def _rate_reset_seconds(answer: Answer) -> float | None:
+    """Seconds until ``RateLimit-Reset``: GitLab gives a moment (seconds since 1970), drafts of the IETF seconds."""
+    text = answer.headers.get("RateLimit-Reset", "").strip()
+    if not text.isascii() or not text.isdigit():
+        return None
+    number = float(text[:12])
+    if number < _EARLIEST_MOMENT:
+        return number
+    return max(number - _answered_at(answer).timestamp(), 0.0)
+
+
+def _answered_at(answer: Answer) -> datetime:
+    """When the answer was given by the server's clock, or else by ours."""
+    return parse_http_date(answer.headers.get("Date", "")) or clock.now()

@@ -1,0 +1,1 @@
+"""A GitLab's container registry, with the projects that GitLab knows; see ``README.md``."""
