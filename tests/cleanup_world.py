@@ -33,7 +33,7 @@ class World:
     @property
     def config(self) -> Path:
         path = self.folder / "regwarden.toml"
-        path.write_text(f'[[registry]]\nname = "{NAME}"\nurl = "{self.registry.url}"\n{self.more_settings}')
+        path.write_text(f"{self.registry.section(NAME)}{self.more_settings}")
         return path
 
     @property

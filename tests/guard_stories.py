@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 from regwarden.core.oci.digests import Digest
-from regwarden.core.plan import GuardCode
+from regwarden.core.plan import GuardCode, StepKind
 from regwarden.core.proof import Finding, Violation
 from regwarden.errors import RegistryError
 from regwarden.flows import reconsidering
@@ -159,6 +159,13 @@ def a_tag_that_cannot_go_alone_stays(scene: Scene) -> None:
     scene.apply(policy(DEVELOPMENT))
     assert scene.world.oracle.tags("app").keys() == {"dev-1", "kept"}
     assert all(":" in reference for _, reference in scene.deleted)
+
+
+def a_repository_that_cannot_go_stays_empty(scene: Scene) -> None:
+    scene.world.drops_repositories = True
+    plan_id = scene.plan(policy(EVERYTHING))
+    steps = scene.world.plans[plan_id].plan.steps
+    assert {step.kind for step in steps} == {StepKind.DELETE}
 
 
 # What each check is for.

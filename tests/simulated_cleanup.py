@@ -91,6 +91,7 @@ class SimulatedCleanup:
         self.is_collected = False
         self.is_prompt = True
         self.is_deaf = False
+        self.drops_repositories = False
         self._seen = 0
         self.waiting: list[Event] = []
         self._stored: set[str] = set()
@@ -212,6 +213,7 @@ class SimulatedCleanup:
             waived=waived,
             made_by="ann",
             expires_after=_LIFETIME,
+            drops_repositories=self.drops_repositories,
         )
         try:
             plan_id: int = self._run(make_plan(self.services, request, [NAME], on_warning=_fail))

@@ -21,6 +21,7 @@ from regwarden.registries.api import (
     BlobHead,
     Capabilities,
     FetchedManifest,
+    ListedTag,
     ManifestHead,
     Ping,
     Removal,
@@ -154,6 +155,8 @@ class SimulatedRegistry:
     untag_takes_all: bool = False
     lists_referrers: bool = False
     collected: set[Digest] = field(default_factory=set)
+    tells_digests: bool = False  # its listing says what tags point to, since when, and what refers to that
+    published: dict[tuple[str, str], datetime] = field(default_factory=dict)
 
     def push(self, repository: str, built: BuiltManifest, tag: str = "") -> list[Event]:
         """Somebody pushes a manifest with all that it lists; the events that this causes, the last one its own."""
@@ -168,6 +171,7 @@ class SimulatedRegistry:
         here.put_manifest(manifest)
         if tag:
             here.set_tag(tag, manifest.digest)
+            self.published[repository, tag] = self.clock.now()
         target = Target(repository, manifest.digest, manifest.media_type, len(manifest.payload), tag)
         return self.emit("push", target, caller)
 
@@ -201,6 +205,19 @@ class SimulatedRegistry:
     def find(self, repository: str, reference: str) -> StoredManifest | None:
         return self.content.repositories.get(repository, RepositoryContent(repository)).find_manifest(reference)
 
+    def list_tags(self, repository: str) -> dict[str, ListedTag]:
+        """What GitLab's registry says of tags in its own listing."""
+        here = self.content.repository(repository)
+        return {
+            tag: ListedTag(
+                digest,
+                here.manifests[digest].media_type if digest in here.manifests else "",
+                self.published.get((repository, tag)),
+                tuple(one.digest for one in here.list_referrers(digest)),
+            )
+            for tag, digest in sorted(here.tags.items())
+        }
+
     def collect_garbage(self) -> None:
         """Every blob goes that no manifest of any repository names."""
         needed = set()
@@ -224,6 +241,7 @@ class SimulatedConnector:
         self.registry = registry
         self.traffic = Traffic()
         self.deletions: list[tuple[str, str]] = []
+        self.asked: list[tuple[str, str, str]] = []  # method, repository, what of it
         self.watcher: Watcher | None = None
         self.lifeline = Lifeline()
         self.plot = Plot()
@@ -231,6 +249,7 @@ class SimulatedConnector:
     @contextmanager
     def _request(self, method: str, repository: str = "", reference: object = "") -> Iterator[None]:
         self.traffic.requests += 1
+        self.asked.append((method, repository, str(reference)))
         with self.lifeline.around(), self.plot.around(method, repository, str(reference)):
             yield
 
@@ -250,7 +269,8 @@ class SimulatedConnector:
             here = self.registry.content.repositories.get(repository)
             if here is None or not here.has_tag_list:
                 return TagListing(repository, (), exists=False)
-            return TagListing(repository, tuple(sorted(here.tags)))
+            listed = self.registry.list_tags(repository) if self.registry.tells_digests else None
+            return TagListing(repository, tuple(sorted(here.tags)), listed=listed)
         raise AssertionError
 
     async def fetch_manifest(

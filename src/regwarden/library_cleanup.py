@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
@@ -64,7 +64,9 @@ class CleanupQuestions:
 
     def plan(self, plan_id: int, *, repository: str | None = None) -> PlanReport:
         """One plan; ``repository`` is a pattern of those that are shown. Raises ``NotFound``."""
+        from regwarden.library_gitlab_cleanup import plan_warnings
         from regwarden.library_plan_reports import build_report, chooser
+        from regwarden.store.plan_records import PlanState
         from regwarden.store.plans import list_plan_repositories, load_plan
 
         chosen = chooser(repository)
@@ -72,7 +74,10 @@ class CleanupQuestions:
         def read(connection: Any) -> PlanReport:
             stored = load_plan(connection, plan_id)
             rows = [one for one in list_plan_repositories(connection, plan_id) if chosen(one.repository)]
-            return build_report(stored, [Row(asdict(one)) for one in rows])
+            report = build_report(stored, [Row(asdict(one)) for one in rows])
+            if stored.summary.state not in (PlanState.OPEN, PlanState.APPLYING):
+                return report
+            return replace(report, warnings=plan_warnings(connection, plan_id))
 
         return self._read(read)
 
@@ -93,6 +98,19 @@ class CleanupQuestions:
             ]
 
         return self._read(read)
+
+    def plan_groups(self, plan_id: int, group_by: str, *, depth: int | None = None) -> list[Row]:
+        """What a plan does in each ``project``, ``group``, ``owner`` or ``path``, the largest part first.
+
+        Fields: ``registry``, ``group`` (``None``: belongs to none), ``repository_count``, ``step_count``,
+        ``tag_count``, ``manifest_count``, ``freed_alone_bytes``: what a garbage collection would free at most if only
+        this part were applied (the parts add up to less than the plan; ``None`` once it was begun). Raises
+        ``NotFound``, and ``InputError`` for another word.
+        """
+        from regwarden.library_groups import plan_groups, read_grouping
+
+        grouping = read_grouping(group_by, depth)
+        return self._read(lambda connection: plan_groups(connection, plan_id, grouping))
 
     def plan_guards(self, plan_id: int) -> list[Row]:
         """Every guard that a plan met, those of single tags and manifests too. Raises ``NotFound``."""

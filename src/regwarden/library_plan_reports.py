@@ -25,7 +25,7 @@ class PlanReport:
     ``waived``, ``snapshots``, ``windows``, ``acts_first_at``, ``missing_approval_count`` and ``outcome`` (the report of
     applying it), ``stay_counts`` (what stays, by the code of its first reason), and ``budgets``: what each came to in
     each of its scopes, with ``is_met``. ``guards`` are those about more than a single tag or manifest,
-    ``root_guard_counts`` counts the others by code.
+    ``root_guard_counts`` counts the others by code. ``warnings`` are sentences about what may come between.
     """
 
     summary: Row
@@ -33,6 +33,7 @@ class PlanReport:
     guards: tuple[Row, ...]
     root_guard_counts: Mapping[str, int]
     approvals: tuple[Row, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def build_report(stored: StoredPlan, rows: Sequence[Row]) -> PlanReport:
@@ -52,6 +53,7 @@ def build_report(stored: StoredPlan, rows: Sequence[Row]) -> PlanReport:
         "acts_first_at": plan.acts_first_at,
         "budgets": [{**asdict(one), "is_met": one.is_met} for one in plan.budgets],
         "stay_counts": dict(plan.stay_counts),
+        "drops_repositories": plan.drops_repositories,
         "missing_approval_count": stored.missing_approval_count,
         "outcome": stored.outcome,
     }
@@ -154,6 +156,11 @@ def plan_sentences(report: PlanReport, *, exact_bytes: bool = False) -> Iterator
         f"{counted(summary.manifest_count, 'manifest')} and {counted(untagged, 'tag')} go from"
         f" {counted(summary.repository_count, 'repository', 'repositories')}."
     )
+    if summary.drops_repositories:
+        yield (
+            "A repository of which nothing stays goes itself, as its last step; an undo brings it back with its first"
+            " tag."
+        )
     for name, sizes in sorted(summary.sizes.items()):
         most = _size_text(sizes["reclaimable_bytes"], exact_bytes=exact_bytes)
         most = f"{most} bytes" if exact_bytes else most

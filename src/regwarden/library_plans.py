@@ -35,7 +35,8 @@ class PlanArguments(TypedDict, total=False):
     ``raise_on_shared_tag``, ``raise_on_shared_repository``, ``untag``, ``with_placeholders`` in one ``registry``.
     ``waive`` names guards, ``expires`` is how long it may be applied (``7d``). ``untagged_known`` is the caller's
     word that nothing untagged is in the registry but what the inventory knows: bytes are then exact. Without
-    ``probe`` the registry is not asked whether it deletes at all.
+    ``probe`` the registry is not asked whether it deletes at all. ``drops_repositories``: a repository of which nothing
+    stays is deleted itself, where the registry can do that.
     """
 
     policies: Mapping[str, str]
@@ -53,6 +54,7 @@ class PlanArguments(TypedDict, total=False):
     waive: Sequence[str]
     expires: str
     untagged_known: bool
+    drops_repositories: bool
     probe: bool
 
 
@@ -137,6 +139,7 @@ def build_request(call: PlanCall, known: Mapping[str, str]) -> PlanRequest:
         made_by=call.made_by,
         expires_after=parse_duration(arguments.get("expires", DEFAULT_EXPIRY)),
         is_untagged_known=arguments.get("untagged_known", False),
+        drops_repositories=arguments.get("drops_repositories", False),
         reach=call.reach,
     )
 

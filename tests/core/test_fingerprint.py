@@ -77,6 +77,7 @@ CHANGES: dict[str, Any] = {
     "waived": frozenset({GuardCode.MIN_AGE}),
     "acts_first_at": NOW,
     "budgets": (BUDGET,),
+    "drops_repositories": True,
 }
 UNSEEN: dict[str, Any] = {
     "made_at": NOW + timedelta(1),

@@ -173,6 +173,10 @@ GUARDS: dict[GuardCode, Case] = {
         _code(GuardCode.DELETE_DISABLED), stories.a_registry_that_deletes_nothing_is_not_asked
     ),
     GuardCode.CANNOT_UNTAG: Case(untagging, stories.a_tag_that_cannot_go_alone_stays),
+    GuardCode.CANNOT_DROP: Case(
+        lambda: rewritten(planning.plan_repository, ("if registry.can_drop is True:", "if True:")),
+        stories.a_repository_that_cannot_go_stays_empty,
+    ),
 }
 
 _CHECKED = apply_checks.check_plan
@@ -281,10 +285,11 @@ CHECKS: dict[str, Case] = {
     ),
 }
 
-# These check nothing themselves: they load, send, or write down what came of it.
+# These check nothing themselves: they load, send, or write down what came of it, or choose who does (``_look``). What
+# they choose is looked at by ``tests/flows/test_removing_tags.py`` and ``tests/flows/test_dropping.py``.
 WITHOUT_A_CHECK = {
     "_load", "_guard_live", "hears", "_knock", "was_ever_told", "skip_step", "finish_whole", "_send", "_as_deleting",
-    "_end", "_moment",
+    "_end", "_moment", "_look", "_find_gone", "_end_protected", "_settle_tags", "settle_drop",
 }  # fmt: skip
 
 

@@ -28,8 +28,6 @@ from regwarden.flows.ingest import Applier, EventRegistry, Folding
 from regwarden.flows.reconsidering import reconsider
 from regwarden.flows.restoring import Restored, restore_races
 from regwarden.flows.services import Services
-from regwarden.registries.client.settings import ClientSettings
-from regwarden.registries.distribution.connector import DistributionConnector, open_connector
 from regwarden.store.database import Access, Database, open_database
 from regwarden.store.event_schema import deliveries, rereads
 from regwarden.store.installation import ensure_installation_id
@@ -44,7 +42,7 @@ from regwarden.testing.behaviour import Behaviour
 from regwarden.testing.content import BuiltManifest, Content
 from regwarden.testing.images import image, image_config, index, layer
 from regwarden.testing.server import SampleRegistry
-from tests.crawling import NAME, Inventory, open_inventory
+from tests.crawling import NAME, Connector, Inventory, open_connector_to, open_inventory
 
 OURS = "0123456789abcdef"
 WHEN_CRAWLED = timedelta(days=40)
@@ -67,7 +65,7 @@ class Cleanup:
 
     registry: SampleRegistry
     inventory: Inventory
-    others: DistributionConnector
+    others: Connector
     services: Services
     delivered: int = 0
     is_deaf: bool = False
@@ -269,7 +267,7 @@ async def cleaning(
         SampleRegistry(content, behaviour=behaviour) as registry,
         open_inventory(registry.url, address, installation=OURS) as inventory,
     ):
-        others = open_connector(ClientSettings(registry.url))
+        others = open_connector_to(registry.url)
         await inventory.database.write(lambda connection: ensure_installation_id(connection, OURS))
         services = Services(inventory.database, clock.now, {NAME: inventory.connector})
         try:
@@ -282,7 +280,7 @@ async def cleaning(
 async def attached(url: str, address: str) -> AsyncIterator[Cleanup]:
     """The inventory of a registry that another process serves; no notifications come in here."""
     async with open_inventory(url, address, installation=OURS) as inventory:
-        others = open_connector(ClientSettings(url))
+        others = open_connector_to(url)
         await inventory.database.write(lambda connection: ensure_installation_id(connection, OURS))
         services = Services(inventory.database, clock.now, {NAME: inventory.connector})
         yield Cleanup(SampleRegistry(Content()), inventory, others, services)

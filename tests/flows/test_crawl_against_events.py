@@ -451,6 +451,17 @@ async def test_a_suspicious_disappearance_is_no_drift(content, watched, clock):
     assert last_counts(watched) == (0, 10)
 
 
+async def test_what_a_suspicious_crawl_found_gone_is_gone_when_an_event_tells_late(content, watched, clock):
+    app = content.repository(REPOSITORY)
+    for number in range(10):
+        app.tags.pop(f"1.{number}")
+    assert (await crawl(watched, clock, 20)).state == "partial"
+    assert digest_of_tag(watched, "1.0") is not None
+    tell(watched, untagged("1.0", 15), minute=25)
+    assert digest_of_tag(watched, "1.0") is None
+    assert digest_of_tag(watched, "1.1") is not None
+
+
 class Killed(Exception):
     """What stands for a crawl that was killed."""
 

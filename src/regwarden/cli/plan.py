@@ -101,6 +101,12 @@ def command() -> None:
     is_flag=True,
     help="You know that the registry holds nothing untagged but what the inventory knows: bytes are exact.",
 )
+@click.option(
+    "--drop-repositories",
+    "drops_repositories",
+    is_flag=True,
+    help="Delete also each repository of which nothing stays (GitLab; with --waive never-empty).",
+)
 @click.option("--no-probe", is_flag=True, help="Do not ask the registry whether it deletes at all.")
 @pass_invocation
 def create(invocation: Invocation, files: tuple[str, ...], *, no_probe: bool, **options: Any) -> int:
@@ -163,22 +169,32 @@ def list_(invocation: Invocation, states: tuple[str, ...], limit: int) -> None:
 @click.option("--review", "view", flag_value="review", help="Write it as Markdown, for a merge request.")
 @click.option("--repository", metavar="PATTERN", help="Only repositories that match.")
 @click.option("--outcome", metavar="WORD", help="Only verdicts with this outcome: remove, keep or undecided.")
+@click.option(
+    "--group-by",
+    type=click.Choice(["project", "group", "owner", "path"]),
+    help="A row for each: what the plan does there, and what that part would free alone.",
+)
+@click.option(
+    "--depth", type=click.IntRange(1, 64), help="With --group-by: how many parts of a group or path. [default: all, 1]"
+)
 @pass_invocation
-def show(invocation: Invocation, plan_id: int, *, view: str | None, repository: str | None, outcome: str | None) -> int:
+def show(invocation: Invocation, plan_id: int, **options: Any) -> int:
     """Show a plan: what goes, what stays and why, what it frees, what holds it back.
 
     Examples:
       regwarden plan show 7
       regwarden plan show 7 --verdicts --repository team/app
       regwarden plan show 7 --review > plan.md
+      regwarden plan show 7 --group-by project
     """
     from regwarden.cli import plan_views
 
-    if outcome and view not in (None, "verdicts"):
-        raise click.UsageError(f"--outcome chooses verdicts, not --{view}")
-    if repository and view in ("guards", "review"):
-        raise click.UsageError(f"--{view} is about the whole plan, not about some repositories")
+    view, repository, outcome = options["view"], options["repository"], options["outcome"]
+    _check_view(options)
     with closing(invocation.inventory()) as inventory:
+        if (by := options["group_by"]) is not None:
+            plan_views.show_groups(invocation, inventory, plan_id, by=by, depth=options["depth"])
+            return 0
         match view or ("verdicts" if outcome else "sum"):
             case "verdicts":
                 plan_views.show_verdicts(invocation, inventory, plan_id, repository=repository, outcome=outcome)
@@ -191,6 +207,18 @@ def show(invocation: Invocation, plan_id: int, *, view: str | None, repository: 
             case _:
                 plan_views.show_plan(invocation, inventory, plan_id, repository=repository)
     return 0
+
+
+def _check_view(options: dict[str, Any]) -> None:
+    view, repository, outcome = options["view"], options["repository"], options["outcome"]
+    if options["depth"] is not None and options["group_by"] is None:
+        raise click.UsageError("--depth needs --group-by")
+    if options["group_by"] is not None and (view or repository or outcome):
+        raise click.UsageError("--group-by is a view of its own, of the whole plan")
+    if outcome and view not in (None, "verdicts"):
+        raise click.UsageError(f"--outcome chooses verdicts, not --{view}")
+    if repository and view in ("guards", "review"):
+        raise click.UsageError(f"--{view} is about the whole plan, not about some repositories")
 
 
 @command.command()

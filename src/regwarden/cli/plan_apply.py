@@ -160,6 +160,8 @@ def _apply_lines(report: ApplyReport) -> Iterator[str]:
         )
     for text in report.broken_indexes:
         yield f"  {text}"
+    for text in report.skipped:
+        yield f"skipped: {text}"
     if report.restored_count:
         yield f"{counted(report.restored_count, 'manifest')} put back because a push raced the deletion"
     if report.can_miss_races:

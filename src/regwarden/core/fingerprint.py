@@ -53,7 +53,9 @@ def digest_verdicts(verdicts: RepositoryVerdicts) -> VerdictDigest:
 
 
 def _head(plan: Plan, step_count: int) -> dict[str, object]:
-    return {
+    # What most plans do not ask for is left out, so that they keep the fingerprints of former releases.
+    asked: dict[str, object] = {"drops_repositories": True} if plan.drops_repositories else {}
+    return asked | {
         "acts_first_at": plan.acts_first_at,
         "budgets": plan.budgets,
         "demands": plan.demands,

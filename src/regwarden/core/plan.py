@@ -19,14 +19,15 @@ class StepKind(StrEnum):
 
     UNTAG = "untag"  # removes a tag; its manifest stays
     DELETE = "delete"  # removes a manifest from a repository with every tag that points to it
+    DROP = "drop"  # removes a repository as a whole, after everything in it
 
 
 class Step(NamedTuple):
     """One change at the registry. Steps of a repository stand together, in an order that is safe to break off.
 
     ``tags`` are the tags of ``digest`` that go: exactly one for an untag; all that point there for a delete, none for
-    what is untagged. ``with_placeholder``: the tag is pointed to an empty manifest, and that is deleted. The fields
-    enter the fingerprint of a plan in this order.
+    what is untagged. A drop has neither digest nor tags. ``with_placeholder``: the tag is pointed to an empty manifest,
+    and that is deleted. The fields enter the fingerprint of a plan in this order.
     """
 
     position: int
@@ -56,10 +57,11 @@ class GuardCode(StrEnum):
     MISSING_SOURCE = "missing-source"  # a clause asks for facts that no source gives
     DELETE_DISABLED = "delete-disabled"
     CANNOT_UNTAG = "cannot-untag"
+    CANNOT_DROP = "cannot-drop"
 
 
 UNWAIVABLE: frozenset[GuardCode] = frozenset(
-    {GuardCode.MISSING_SOURCE, GuardCode.DELETE_DISABLED, GuardCode.CANNOT_UNTAG}
+    {GuardCode.MISSING_SOURCE, GuardCode.DELETE_DISABLED, GuardCode.CANNOT_UNTAG, GuardCode.CANNOT_DROP}
 )
 
 
@@ -155,6 +157,7 @@ class Plan:
     Made either from ``policies`` (texts as they were read, by name) or from a ``selection``. ``waived`` are the guards
     that were waived by name. ``snapshots`` name, by registry, the state of the inventory that was looked at.
     ``stay_counts`` counts the tags and untagged manifests that stay, by the code of their first reason.
+    ``drops_repositories``: a repository of which nothing stays goes itself.
     """
 
     made_at: datetime
@@ -174,6 +177,7 @@ class Plan:
     acts_first_at: datetime | None = None
     budgets: tuple[BudgetResult, ...] = ()
     stay_counts: Mapping[str, int] = field(default_factory=dict)
+    drops_repositories: bool = False
 
     @property
     def is_blocked(self) -> bool:

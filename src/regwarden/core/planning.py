@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from regwarden.core.demands import allow_placeholders, follow_subjects, merge_demands, merge_limits
+from regwarden.core.dropping import guard_cannot_drop, is_emptied, with_drop
 from regwarden.core.fingerprint import fingerprint
 from regwarden.core.guards import (
     RegistryGuards,
@@ -44,7 +45,7 @@ class PlanInputs:
 
     Either ``policies`` (with ``policy_texts`` by name) or a ``selection``. ``registries`` are those it is about, by
     name, ``snapshots`` their states. ``acts_first_at`` is the earliest moment known to the rules at which something
-    goes by itself.
+    goes by itself. ``drops_repositories``: what is emptied goes as a whole.
     """
 
     registries: Mapping[str, ObservedRegistry]
@@ -58,6 +59,7 @@ class PlanInputs:
     waived: frozenset[GuardCode] = frozenset()
     expires_after: timedelta = DEFAULT_LIFETIME
     acts_first_at: datetime | None = None
+    drops_repositories: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +85,16 @@ def plan_repository(
     Where one of its guards blocks, its steps are left out and its verdicts say so.
     """
     limits = merge_limits(policies)
-    lifted = lift(repository, verdicts, terms_of(inputs, repository, policies))
+    terms = terms_of(inputs, repository, policies)
+    lifted = lift(repository, verdicts, terms)
     asked = RepositoryGuards(repository=repository, limits=limits, waived=inputs.waived)
     guards = tuple(asked.find(lifted.steps, lifted.not_untagged))
+    if inputs.drops_repositories and is_emptied(repository, lifted, terms.held):
+        registry = inputs.registries[repository.registry]
+        if registry.can_drop is True:
+            lifted = with_drop(repository, lifted)
+        else:
+            guards = (*guards, guard_cannot_drop(registry, repository))
     blocking = tuple(
         one.code for one in guards if one.level is GuardLevel.REPOSITORY and one.state is GuardState.BLOCKS
     )
@@ -148,6 +157,7 @@ def build_plan(
         else _earliest([inputs.acts_first_at, *(one.acts_first_at for one in repositories)]),
         budgets=budgets,
         stay_counts=_count_stays(repositories),
+        drops_repositories=inputs.drops_repositories,
     )
     return replace(plan, fingerprint=fingerprint(plan))
 

@@ -42,6 +42,7 @@ class Finding(StrEnum):
 
     WRONG_REPOSITORY = "wrong-repository"  # a step is for another repository
     BAD_STEP = "bad-step"  # neither an untag of one tag nor a delete
+    LEFT_IN_DROPPED = "left-in-dropped"  # a repository goes before everything in it
     REPEATED = "repeated"  # a manifest or tag is removed twice
     UNKNOWN_MANIFEST = "unknown-manifest"  # a step deletes what does not exist here
     UNKNOWN_TAG = "unknown-tag"  # a step removes a tag that does not exist here
@@ -64,7 +65,10 @@ class Finding(StrEnum):
 
 
 class Change(NamedTuple):
-    """One step. ``untag`` removes its one tag; ``delete`` removes the digest and with it all of its tags."""
+    """One step. ``untag`` removes its one tag; ``delete`` removes the digest and with it all of its tags.
+
+    ``drop`` removes the repository.
+    """
 
     kind: str
     registry: str
@@ -130,6 +134,7 @@ def examine(evidence: Evidence) -> Proof:
     run = _Run(evidence, frozenset(evidence.existing))
     run.walk_steps()
     run.compare_tags()
+    run.compare_drop()
     run.compare_stays()
     run.walk_manifests()
     run.compare_referrers()
@@ -152,6 +157,7 @@ class _Run:
     violations: list[Violation] = field(default_factory=list)
     notes: list[Violation] = field(default_factory=list)
     edge_count: int = 0
+    is_dropped: bool = False
 
     def walk_steps(self) -> None:
         for position, step in enumerate(self.evidence.steps):
@@ -163,8 +169,25 @@ class _Run:
                 self._note_tags(position, step)
             elif step.kind == "untag" and len(step.tags) == 1:
                 self._note_tags(position, step)
+            elif step.kind == "drop" and not step.tags and not step.digest:
+                self._note_drop(position)
             else:
                 self._forbid(Finding.BAD_STEP, step.digest, f"step {position} neither deletes nor removes one tag")
+
+    def _note_drop(self, position: int) -> None:
+        self.is_dropped = True
+        if position != len(self.evidence.steps) - 1:
+            text = f"step {position} removes the repository, and others follow"
+            self._forbid(Finding.LEFT_IN_DROPPED, self.evidence.repository, text)
+
+    def compare_drop(self) -> None:
+        """A repository goes only after each of its tags and manifests, and only if nothing in it is protected."""
+        if not self.is_dropped:
+            return
+        left = {*self.evidence.tags} - self.untagged.keys() | self.existing - self.deleted.keys()
+        left |= self.evidence.protected | self.evidence.kept
+        for name in left:
+            self._forbid(Finding.LEFT_IN_DROPPED, name, f"the repository goes, and {_quote(name)} does not before it")
 
     def _note_deletion(self, position: int, digest: str) -> None:
         if digest not in self.existing:

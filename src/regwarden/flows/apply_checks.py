@@ -14,7 +14,7 @@ from typing import Final
 from regwarden.core.fingerprint import Steps, digest_verdicts, fingerprint
 from regwarden.core.guards import RegistryGuards, guard_live_events
 from regwarden.core.observed import ObservedRegistry
-from regwarden.core.plan import Guard, GuardLevel, GuardState, Step
+from regwarden.core.plan import Guard, GuardLevel, GuardState, Step, StepKind
 from regwarden.core.windows import are_open, next_opening
 from regwarden.errors import Conflict, RegistryError
 from regwarden.flows.apply_records import Site
@@ -179,7 +179,7 @@ async def _knock(run: Run, places: Sequence[tuple[str, str]]) -> None:
 
     def load(connection: Connection) -> list[Step]:
         found = (load_steps(connection, run.stored.id, place=place, limit=_KNOCKS) for place in places)
-        return [one.step for steps in found for one in steps][:_KNOCKS]
+        return [one.step for steps in found for one in steps if one.step.kind is not StepKind.DROP][:_KNOCKS]
 
     try:
         for step in await run.services.database.read(load):

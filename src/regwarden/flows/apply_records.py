@@ -64,7 +64,8 @@ class Considered:
     what each known tag points to, ``existing`` every known manifest, ``event_id`` and ``holds`` the state of the world
     that was looked at, at the moment ``looked_at``; ``hold_places`` are the repositories whose holds these are, and
     ``holds_mark`` stays the same while nothing more is allowed. ``outlasts_additions``: something new cannot be a
-    reason for something old to stay.
+    reason for something old to stay. ``linked`` are the manifests that list or are about others, or the other way
+    round (``None``: not known): that any other one stays is no reason for anything else to stay.
     """
 
     allowed: frozenset[int]
@@ -79,6 +80,7 @@ class Considered:
     hold_places: frozenset[str] = frozenset()
     looked_at: datetime | None = None
     outlasts_additions: bool = False
+    linked: frozenset[str] | None = None
 
 
 Reconsider = Callable[[Connection, Question], Considered]
@@ -109,7 +111,8 @@ class ApplyReport:
     """What came of a run.
 
     ``state`` is that of the plan now; ``stopped`` says why it is not at its end (empty: it is). ``results`` counts all
-    steps of the plan by state. ``problems`` are sentences about steps that failed, ``broken_indexes`` those about
+    steps of the plan by state. ``problems`` are sentences about steps that failed, ``skipped`` the first of those about
+    steps that a rule of the registry forbids, ``broken_indexes`` those about
     indexes that stay and lack a child. ``restored_count`` counts what was put back because a push raced.
     ``can_miss_races`` says that no events came in, so races cannot be excluded.
     """
@@ -119,6 +122,7 @@ class ApplyReport:
     results: Mapping[str, int]
     stopped: str = ""
     problems: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
     verified_index_count: int = 0
     broken_indexes: tuple[str, ...] = ()
     restored_count: int = 0
@@ -128,7 +132,7 @@ class ApplyReport:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One repository of one registry that is worked on for a plan."""
+    """One repository of one registry that is worked on for a plan; ``stop`` is set when the run is to end."""
 
     services: Services
     connector: Connector
@@ -136,6 +140,7 @@ class Site:
     registry: str
     repository: str
     limiter: AsyncLimiter | None = None
+    stop: asyncio.Event | None = None
 
     async def pace(self) -> Connector:
         """The connector, as soon as another request may be sent."""

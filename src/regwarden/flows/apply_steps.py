@@ -10,9 +10,9 @@ it did. 5. In one transaction: the outcome, and the inventory without what is go
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from regwarden.core.oci.digests import Digest
 from regwarden.core.plan import Step, StepKind
@@ -21,13 +21,24 @@ from regwarden.errors import RegistryDenied, RegistryError, RegwardenError
 from regwarden.flows.apply_records import Considered, Drain, Site
 from regwarden.flows.asking import resolve
 from regwarden.flows.bytes_to_keep import collect_bytes
+from regwarden.flows.dropping import ask_to_drop, compare_repository, follow
 from regwarden.flows.passing_events import is_unconcerned
 from regwarden.flows.placeholders import placeholder_of, put_placeholder
 from regwarden.flows.putting_back import put_back
+from regwarden.flows.removing_tags import (
+    PROTECTIONS,
+    compare_tags,
+    goes_by_tags,
+    has_begun,
+    is_left_to_registry,
+    judge_tags,
+    look_at_tags,
+    remove_tags,
+)
 from regwarden.registries.api import DeletesManifests, DeletesTags, Removal
 from regwarden.store import journal, own_changes, races, trash
 from regwarden.store.connections import Connection
-from regwarden.store.journal import EntryKind, Moment, Result
+from regwarden.store.journal import EntryKind, JournalEntry, Moment, Result
 from regwarden.store.protections import are_as_known
 
 T = TypeVar("T")
@@ -39,6 +50,7 @@ _REFUSALS: Final = frozenset(
     {"delete-disabled", "registry-read-only", "untag-unsupported", "manifest-referenced", "put-unsupported"}
 )
 _PAUSE_SECONDS: Final = 0.5
+_LEFT: Final = "left to the registry, which collects it with the index that listed it"
 
 
 class Touched(RegwardenError):
@@ -47,26 +59,36 @@ class Touched(RegwardenError):
     code = "touched"
 
 
+class Protected(RegwardenError):
+    """A rule of the registry keeps what a step would remove: it has come to an end, and nothing was done."""
+
+    code = "protected"
+
+
 async def carry_out(site: Site, step: Step, known: Considered, drain: Drain) -> Result | None:
     """Do one step that is pending and allowed by what is ``known``; returns what came of it.
 
-    ``None``: nobody knows yet, the intent stands. Raises ``Touched`` if the facts are no longer those of now;
-    ``RegistryError`` and others where a check could not be made, and then nothing was sent.
+    ``None``: nobody knows yet, the intent stands. Raises ``Touched`` if the facts are no longer those of now,
+    ``Protected`` if the registry said that a rule of its own forbids it; ``RegistryError`` and others where a check
+    could not be made, and then nothing was sent.
     """
-    ended = await _compare(site, step)
+    ended = await _look(site, step)
     if ended is not None:
         return await finish_whole(_end(site, step, *ended))
-    entries = await collect_bytes(site, step)
+    # Of a repository as a whole nothing is left to be kept.
+    entries = await collect_bytes(site, step) if step.kind is not StepKind.DROP else ()
     plan_id = site.plan_id
     await site.services.database.write(lambda connection: trash.put(connection, plan_id, entries))
     related = frozenset(one.digest for one in entries)
     await drain()
-    return await finish_whole(_begin_and_send(site, step, known, related))
+    result = await finish_whole(_begin_and_send(site, step, known, related))
+    return await settle_drop(site, step) if step.kind is StepKind.DROP and result is None else result
 
 
 async def skip_step(site: Site, step: Step, reason: str) -> Result:
-    """Write down that a pending step is left out because the world moved."""
-    return await finish_whole(_end(site, step, Result.DRIFTED, reason))
+    """Write down that a pending step is left out because the world moved; an undo looks at what was begun of it."""
+    is_begun = goes_by_tags(site, step) and await has_begun(site, step)
+    return await finish_whole(_end(site, step, Result.FAILED if is_begun else Result.DRIFTED, reason))
 
 
 async def settle_intent(site: Site, step: Step) -> Result | None:
@@ -78,6 +100,8 @@ async def settle_intent(site: Site, step: Step) -> Result | None:
         lambda connection: journal.load_journal(connection, site.plan_id, position=step.position)
     )
     intents = [one for one in entries if one.entry is EntryKind.INTENT]
+    if goes_by_tags(site, step):
+        return await _settle_tags(site, step, intents)
     try:
         target = await resolve(site, step.digest if step.kind is StepKind.DELETE else step.tags[0])
     except RegistryError:
@@ -92,6 +116,25 @@ async def settle_intent(site: Site, step: Step) -> Result | None:
     if len(intents) >= _MOST_INTENTS:
         return await _end(site, step, Result.FAILED, "the registry was asked twice and has not removed it")
     return await _end(site, step, Result.NOT_DONE, "the registry still has it")
+
+
+async def settle_drop(site: Site, step: Step) -> Result | None:
+    """The same for a repository as a whole, which takes the registry a while. May be cancelled meanwhile."""
+    entries = await site.services.database.read(
+        lambda connection: journal.load_journal(connection, site.plan_id, position=step.position)
+    )
+    intents = [one for one in entries if one.entry is EntryKind.INTENT]
+    found = await follow(site, is_asked_before=len(intents) >= _MOST_INTENTS)
+    return None if found is None else await finish_whole(_end(site, step, *found, intents[-1].at))
+
+
+async def _settle_tags(site: Site, step: Step, intents: Sequence[JournalEntry]) -> Result | None:
+    try:
+        now = await look_at_tags(site, step)
+    except RegistryError:
+        return None
+    result, detail = judge_tags(step, now, is_last=len(intents) >= _MOST_INTENTS)
+    return await _end(site, step, result, detail, intents[-1].at, gone=now.gone)
 
 
 async def _remove_placeholder(site: Site, step: Step, placeholder: Digest) -> Result | None:
@@ -117,6 +160,13 @@ async def finish_whole(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+async def _look(site: Site, step: Step) -> tuple[Result, str] | None:
+    """Why the step comes to an end without a request; ``None`` if everything is as it was."""
+    if step.kind is StepKind.DROP:
+        return await compare_repository(site)
+    return await (compare_tags(site, step) if goes_by_tags(site, step) else _compare(site, step))
+
+
 async def _compare(site: Site, step: Step) -> tuple[Result, str] | None:
     """Why the step comes to an end without a request; ``None`` if all of its tags are as they were."""
     gone = []
@@ -139,11 +189,17 @@ async def _begin_and_send(site: Site, step: Step, known: Considered, related: fr
     try:
         removal = await _send(site, step)
     except RegistryError as error:
+        if error.code in PROTECTIONS:
+            await _end_protected(site, step, error)
+        if await is_left_to_registry(site, step, error):
+            return await _end(site, step, Result.DONE, _LEFT, moment.at)
         if isinstance(error, RegistryDenied) or error.code in _REFUSALS:
-            await _end(site, step, Result.FAILED, error.message)
+            await _end(site, step, Result.FAILED, error.message, moment.at, gone=await _find_gone(site, step))
             raise
         await asyncio.sleep(_PAUSE_SECONDS)
-        return await settle_intent(site, step)
+        return None if step.kind is StepKind.DROP else await settle_intent(site, step)
+    if removal is None:
+        return None if step.kind is StepKind.DROP else await settle_intent(site, step)
     result = Result.DONE if removal is Removal.REMOVED else Result.GONE
     ended = await _end(site, step, result, "", moment.at)
     if step.kind is StepKind.UNTAG and not step.with_placeholder:
@@ -159,13 +215,41 @@ def _begin(connection: Connection, moment: Moment, known: Considered, related: f
     is_held_as_known = are_as_known(
         connection, step.registry, moment.at, known.holds, mark=known.holds_mark, names=known.hold_places
     )
-    if is_pulled or not is_held_as_known or not is_unconcerned(connection, known, changes, moment.at):
+    is_filled = step.kind is StepKind.DROP and bool(changes)  # anything new would go with the repository
+    if is_pulled or is_filled or not is_held_as_known or not is_unconcerned(connection, known, changes, moment.at):
         raise Touched("something happened in the repository meanwhile")
     newest = races.newest_event_id(connection, step.registry)
     journal.note_intent(connection, moment, f"after event {newest}")
 
 
-async def _send(site: Site, step: Step) -> Removal:
+async def _end_protected(site: Site, step: Step, error: RegistryError) -> NoReturn:
+    """A rule of the registry keeps it: no failure, unless some of its tags are gone already."""
+    detail = f"protected by GitLab: {error.message}"
+    if not (gone := await _find_gone(site, step)):
+        await _end(site, step, Result.DRIFTED, detail)
+        raise Protected(detail)
+    detail = f"{detail}; {len(gone)} of its tags were removed before"
+    await _end(site, step, Result.FAILED, detail, gone=gone)
+    raise RegistryError(detail, hint="regwarden plan undo brings them back.", code="partly-removed")
+
+
+async def _find_gone(site: Site, step: Step) -> tuple[str, ...]:
+    """The tags of a step that goes by its tags which are gone, as far as the registry tells."""
+    if not goes_by_tags(site, step):
+        return ()
+    try:
+        return (await look_at_tags(site, step)).gone
+    except RegistryError:
+        return ()
+
+
+async def _send(site: Site, step: Step) -> Removal | None:
+    """Ask for it. ``None``: what came of it is to be found out."""
+    if step.kind is StepKind.DROP:
+        await ask_to_drop(site)
+        return None
+    if goes_by_tags(site, step):
+        return await remove_tags(site, step)
     connector = await site.pace()
     if step.kind is StepKind.DELETE:
         return await _as_deleting(connector).delete_manifest(site.repository, Digest.parse(step.digest))
@@ -196,8 +280,19 @@ async def _check_manifest_stayed(site: Site, step: Step, known: Considered) -> N
     raise RegistryError(message, hint="Removing single tags does not work there.", code="untag-unsupported", status=409)
 
 
-async def _end(site: Site, step: Step, result: Result, detail: str, sent_at: datetime | None = None) -> Result:
-    """Write what came of a step, and let the inventory know what went; ``sent_at`` is when the request was sent."""
+async def _end(
+    site: Site,
+    step: Step,
+    result: Result,
+    detail: str,
+    sent_at: datetime | None = None,
+    *,
+    gone: Sequence[str] = (),
+) -> Result:
+    """Write what came of a step, and let the inventory know what went; ``sent_at`` is when the request was sent.
+
+    ``gone`` are tags that are gone although the step as a whole is not done.
+    """
     moment = _moment(site, step)
     removed_at = sent_at or moment.at
     place = (site.registry, site.repository)
@@ -205,8 +300,12 @@ async def _end(site: Site, step: Step, result: Result, detail: str, sent_at: dat
     def write(connection: Connection) -> None:
         journal.note_outcome(connection, moment, result, printable(detail, 500))
         if result not in (Result.DONE, Result.GONE):
+            if gone:
+                own_changes.note_untagged(connection, *place, tags=gone, at=removed_at)
             return
-        if step.kind is StepKind.DELETE:
+        if step.kind is StepKind.DROP:
+            own_changes.note_dropped(connection, *place, at=removed_at)
+        elif step.kind is StepKind.DELETE:
             own_changes.note_deleted(connection, *place, digest=step.digest, tags=step.tags, at=removed_at)
         else:
             own_changes.note_untagged(connection, *place, tags=step.tags, at=removed_at)

@@ -15,7 +15,7 @@ from typing import Final
 
 from aiolimiter import AsyncLimiter
 
-from regwarden.core.plan import Step
+from regwarden.core.plan import Step, StepKind
 from regwarden.core.text import printable
 from regwarden.core.windows import are_open, next_opening
 from regwarden.errors import InputError, RegistryDenied, RegistryError, RegwardenError, StoreError
@@ -28,9 +28,18 @@ from regwarden.flows.apply_records import (
     Site,
     Stopped,
 )
-from regwarden.flows.apply_steps import Touched, carry_out, finish_whole, settle_intent, skip_step
+from regwarden.flows.apply_steps import (
+    Protected,
+    Touched,
+    carry_out,
+    finish_whole,
+    settle_drop,
+    settle_intent,
+    skip_step,
+)
 from regwarden.flows.asking import resolve
 from regwarden.flows.concurrency import each
+from regwarden.flows.removing_tags import learn_ways
 from regwarden.flows.restoring import Restored, restore_races
 from regwarden.flows.services import Services
 from regwarden.flows.verifying import Verified, verify_repository
@@ -39,6 +48,7 @@ from regwarden.store.journal import Result
 from regwarden.store.plan_records import StepState, StoredPlan, StoredStep
 from regwarden.store.plans import load_steps
 
+MOST_SKIPPED: Final = 100
 _MOST_ATTEMPTS: Final = 10
 _PAGE_STEPS: Final = 1000
 _PAGE_TAGS: Final = 1000
@@ -48,6 +58,7 @@ _WAITS: Final = 5
 _WAIT_SECONDS: Final = 1.0
 # What no other step would fare better with.
 _HOPELESS: Final = frozenset({"delete-disabled", "registry-read-only", "untag-unsupported"})
+_NOT_GRANTED: Final = "not-granted"
 # What these steps would have removed stays, and with it what it leads to.
 _STAYING: Final = frozenset({StepState.INTENDED, StepState.FAILED, StepState.DRIFTED, StepState.RESTORED})
 _ENDS: Final = {
@@ -55,6 +66,13 @@ _ENDS: Final = {
     Result.GONE: StepState.GONE,
     Result.DRIFTED: StepState.DRIFTED,
     Result.FAILED: StepState.FAILED,
+}
+
+
+_FAILED: Final = {
+    StepKind.DELETE: "it was asked for twice and is still there",
+    StepKind.UNTAG: "it was asked for twice and is still there",
+    StepKind.DROP: "the registry has not deleted the repository",
 }
 
 
@@ -70,6 +88,7 @@ class Run:
     limiter: AsyncLimiter | None = None
     failure_count: int = 0
     problems: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
     results: Counter[str] = field(default_factory=Counter)
     restored: Restored = field(default_factory=Restored)
     is_told: bool = True  # notifications say what others do
@@ -89,6 +108,11 @@ class Run:
         """Something failed: it counts, and is told."""
         self.failure_count += 1
         self.problems.append(printable(problem, 500))
+
+    def note_skipped(self, reason: str) -> None:
+        """The registry protects something: that is told, and is no failure. There may be as many as there are tags."""
+        if len(self.skipped) < MOST_SKIPPED:
+            self.skipped.append(printable(reason, 500))
 
     def note_end(self, step: Step, result: Result) -> None:
         """A step came to an end."""
@@ -115,7 +139,7 @@ async def apply_repository(run: Run, registry: str, repository: str) -> None:
     Raises ``Stopped`` where the run must end, ``StoreError`` if the database fails.
     """
     connector = run.services.connectors[registry]
-    site = Site(run.services, connector, run.stored.id, registry, repository, run.limiter)
+    site = Site(run.services, connector, run.stored.id, registry, repository, run.limiter, run.options.stop)
     work = _Work(run, site)
     try:
         await work.do()
@@ -133,7 +157,8 @@ async def settle_repository(run: Run, registry: str, repository: str) -> None:
     Raises ``StoreError`` if the database fails.
     """
     connector = run.services.connectors[registry]
-    work = _Work(run, Site(run.services, connector, run.stored.id, registry, repository, run.limiter))
+    site = Site(run.services, connector, run.stored.id, registry, repository, run.limiter, run.options.stop)
+    work = _Work(run, site)
     try:
         await work.settle()
     finally:
@@ -149,6 +174,7 @@ class _Work:
         self._held: set[str] = set()
         self._known = Considered(allowed=frozenset())
         self._has_acted = False
+        self._has_held_alone = False  # since the last look
 
     async def do(self) -> None:
         await self.settle()
@@ -166,9 +192,20 @@ class _Work:
         after = -1
         while page := await self._load(StepState.INTENDED, after):
             self._has_acted = True
+            if after < 0 and not await self._can_settle():
+                return
             for one in page:
                 await self._settle(one.step)
             after = page[-1].step.position
+
+    async def _can_settle(self) -> bool:
+        """Whether the connector knows how its registry removes; without that nothing can be judged."""
+        try:
+            await learn_ways(self._site)
+        except RegistryError as error:
+            self._run.note_failure(f"{self._site.repository}: nobody knows what was done: {error.message}")
+            return False
+        return True
 
     async def end(self) -> None:
         """Put back what raced, and look whether what stays is whole."""
@@ -187,6 +224,7 @@ class _Work:
 
     async def _look(self) -> None:
         """See what may still be done; wait a little for what was just pushed and is not read yet."""
+        self._has_held_alone = False
         for attempt in range(_WAITS):
             await self._run.target.drain()
             self._known = await consider(self._run, self._site, self._held)
@@ -212,10 +250,15 @@ class _Work:
             raise RegistryError(message, code="repository-unsettled", temporary=True)
         asked = sorted(strange if self._run.is_told else listing.tags)
         held = set()
+        listed = listing.listed or {}
+
+        async def point(tag: str) -> str | None:
+            return str(listed[tag].digest) if tag in listed else await resolve(self._site, tag)
+
         slots = asyncio.Semaphore(_QUESTIONS_AT_ONCE)
         for start in range(0, len(asked), _PAGE_TAGS):
             page = asked[start : start + _PAGE_TAGS]
-            targets = await each(lambda tag: resolve(self._site, tag), page, slots)
+            targets = await each(point, page, slots)
             for tag, target in zip(page, targets, strict=True):
                 if target is None or target == self._known.tags.get(tag):
                     continue
@@ -228,6 +271,8 @@ class _Work:
             await self._look()
 
     async def _carry_out(self, step: Step) -> None:
+        if step.kind is StepKind.DROP and self._has_held_alone:
+            await self._look()
         for _ in range(_MOST_ATTEMPTS):
             if step.position not in self._known.allowed:
                 reason = self._known.reasons.get(step.position, "a plan made now would not have this step")
@@ -239,6 +284,11 @@ class _Work:
                 await self._restore()
                 await self._look()
                 continue
+            except Protected as reason:
+                self._run.note_end(step, Result.DRIFTED)
+                self._run.note_skipped(f"{self._name(step)}: {reason.message}")
+                await self._hold(step)
+                return
             except (RegistryError, InputError) as error:
                 await self._fail(step, error)
                 return
@@ -257,26 +307,39 @@ class _Work:
         self._has_acted = self._has_acted or result in (Result.DONE, Result.GONE)
         self._run.note_end(step, result)
         if result is Result.FAILED:
-            self._run.note_failure(f"{self._name(step)}: it was asked for twice and is still there")
+            self._run.note_failure(f"{self._name(step)}: {_FAILED[step.kind]}")
         if result in (Result.FAILED, Result.DRIFTED):
             await self._hold(step)
 
     async def _fail(self, step: Step, error: RegistryError | InputError) -> None:
+        if error.code == _NOT_GRANTED:
+            raise error  # elsewhere we may have more rights
         self._run.note_failure(f"{self._name(step)}: {error.message}")
         if isinstance(error, RegistryDenied) or error.code in _HOPELESS:
             raise Stopped(error.message, hint=error.hint)
         await self._hold(step)
 
     async def _hold(self, step: Step) -> None:
-        """It stays, and so does whatever it leads to: see what that means for the rest."""
-        self._held.add(step.digest)
+        """It stays, and so does whatever it leads to: see what that means for the rest.
+
+        Thousands may stay, and a look at all of them takes seconds. Of one that went with all its tags, and that no
+        other one depends on, only the repository as a whole does: before that goes everything is looked at again.
+        """
+        self._held |= {step.digest} - {""}
+        linked = self._known.linked
+        if step.kind is StepKind.DELETE and linked is not None and step.digest not in linked:
+            self._has_held_alone = True
+            return
         await self._look()
 
     async def _settle(self, step: Step) -> None:
-        result = await finish_whole(settle_intent(self._site, step))
+        if step.kind is StepKind.DROP:
+            result = await settle_drop(self._site, step)
+        else:
+            result = await finish_whole(settle_intent(self._site, step))
         if result is None:
             self._run.note_failure(f"{self._name(step)}: nobody knows whether it was done")
-            self._held.add(step.digest)
+            self._held |= {step.digest} - {""}
         elif result is not Result.NOT_DONE:
             self._run.results[StepState.INTENDED] -= 1
             self._run.results[StepState.PENDING] += 1
@@ -291,7 +354,7 @@ class _Work:
         )
 
     def _name(self, step: Step) -> str:
-        return f"{step.repository}@{step.digest}"
+        return f"{step.repository}@{step.digest}" if step.digest else step.repository
 
 
 async def consider(run: Run, site: Site, held: Collection[str]) -> Considered:
@@ -300,7 +363,7 @@ async def consider(run: Run, site: Site, held: Collection[str]) -> Considered:
 
     def work(connection: Connection) -> Considered:
         steps = load_steps(connection, run.stored.id, place=place)
-        failed = {one.step.digest for one in steps if one.state in _STAYING}
+        failed = {one.step.digest for one in steps if one.state in _STAYING and one.step.digest}
         question = Question(
             stored=run.stored,
             registry=site.registry,

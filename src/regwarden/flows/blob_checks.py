@@ -56,18 +56,32 @@ class BlobChecks:
         """Ask for some blobs and keep what was learned."""
         database, at = self._services.database, self._services.now()
         digests = await database.read(lambda connection: load_digests(connection, blob_ids))
+        answered: dict[int, Mapping[int, bool]] = {}
         checked: dict[tuple[int, int], bool] = {}
 
         async def check(blob_id: int) -> None:
-            answers = await self._check(blob_id, digests[blob_id])
+            answers, is_whole = await self._check(blob_id, digests[blob_id])
             checked.update({(repository_id, blob_id): is_there for repository_id, is_there in answers.items()})
+            if is_whole:
+                answered[blob_id] = answers
 
         await each(check, blob_ids, slots)
-        await database.write(lambda connection: save_blob_checks(connection, checked, at))
+        asked = {repository_id for repository_id, _ in checked}
+        names = {number: name for one in blob_ids for number, name in self._holders[one] if number in asked}
+        renamed = await database.write(lambda connection: save_blob_checks(connection, checked, names, at))
+        self._count(answered.values(), renamed)
 
-    async def _check(self, blob_id: int, digest: Digest) -> dict[int, bool]:
+    def _count(self, answered: Collection[Mapping[int, bool]], renamed: Collection[int]) -> None:
+        """What repositories said that were renamed meanwhile does not count."""
+        for answers in answered:
+            found = [is_there for repository_id, is_there in answers.items() if repository_id not in renamed]
+            self.present_count += bool(found) and all(found)
+            self.missing_count += not all(found)
+
+    async def _check(self, blob_id: int, digest: Digest) -> tuple[dict[int, bool], bool]:
         """Ask the first holder, and only if it lacks the blob the others too: repository id → whether it is there.
 
+        Returns also whether nobody failed to answer.
         A holder that lacked the blob when it was last asked is asked again in any case.
         """
         answers: dict[int, bool] = {}
@@ -79,10 +93,6 @@ class BlobChecks:
             except RegistryError as error:
                 self.failed_count += 1
                 self.first_failure = self.first_failure or printable(error.message, 500)
-                return answers
+                return answers, False
             answers[repository_id] = head.exists
-        if all(answers.values()):
-            self.present_count += 1
-        else:
-            self.missing_count += 1
-        return answers
+        return answers, True

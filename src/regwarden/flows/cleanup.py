@@ -214,6 +214,7 @@ async def _finish(run: Run, stopped: str, outset: _Outset) -> ApplyReport:
         results=dict(sorted(stored.step_counts.items())),
         stopped=stopped if left else "",
         problems=(*run.problems, *run.restored.problems),
+        skipped=tuple(run.skipped),
         verified_index_count=sum(one.index_count for one in run.verified),
         broken_indexes=tuple(words for one in run.verified for words in one.broken),
         restored_count=run.restored.restored_count + sum(one.restored_count for one in run.verified),

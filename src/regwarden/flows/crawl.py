@@ -20,10 +20,11 @@ from regwarden.core.text import printable
 from regwarden.errors import InputError, RegistryDenied, RegistryError
 from regwarden.flows.blob_checks import check_blobs
 from regwarden.flows.concurrency import each
+from regwarden.flows.discovering import ProjectDiscovery
 from regwarden.flows.listing import Listing, list_names
 from regwarden.flows.reading import Outcome, ReadingContext, has_manifests, read_repository
 from regwarden.flows.services import Services
-from regwarden.registries.api import Ability, Connector, ListsReferrers, Traffic
+from regwarden.registries.api import Ability, Connector, KnowsProjects, ListsReferrers, Traffic
 from regwarden.store.analytics import materialise_sizes
 from regwarden.store.blob_checks import note_missing_blobs
 from regwarden.store.capabilities import merge_capabilities
@@ -40,14 +41,15 @@ from regwarden.store.crawls import (
     mark_repository_vanished,
     save_unread_repository,
 )
-from regwarden.store.drifts import withdraw_missed_deletes
+from regwarden.store.naming import discard_renamed
 from regwarden.store.problems import load_first_problems
 from regwarden.store.publishing import publish
-from regwarden.store.settling import settle_vanished
+from regwarden.store.settling import disbelieve, settle_vanished
 from regwarden.store.statistics import refresh_statistics
 
 REPORTED_PROBLEM_COUNT: Final = 100
 REPORTED_DOUBT_COUNT: Final = 20
+_NOT_GRANTED: Final = "not-granted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ class RegistryTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a crawl is; ``phase`` is listing, reading, blobs, sizes or done."""
+    """How far a crawl is; ``phase`` is listing, reading, blobs, projects, sizes or done."""
 
     phase: str = "listing"
     repositories_total: int = 0
@@ -171,6 +173,7 @@ async def crawl(
             await _fail(run)
             raise
         was_suspicious = await _settle(run)
+        await _discover(run, listing)  # after it is known what is gone: that is measured again, too
         run.show(phase="sizes")
         await materialise_sizes(services.database, begun.registry_id, services.now())
         await refresh_statistics(services.database)
@@ -235,6 +238,7 @@ def _context(run: _Run, *, with_referrers: bool) -> ReadingContext:
         registry_id=run.begun.registry_id,
         crawl_id=run.begun.crawl_id,
         started_at=run.begun.started_at,
+        naming=run.begun.naming,
         with_configs=run.options.with_configs,
         verify=run.options.verify,
         with_referrers=with_referrers,
@@ -265,42 +269,93 @@ async def _read_one(run: _Run, listing: Listing, context: ReadingContext, positi
     try:
         outcome = await read_repository(context, name, position)
     except RegistryError as error:
-        await _note_unread(run, name, error)
+        if _is_given_up(run, listing, name, error):
+            await _mark_vanished(run, name)
+        else:
+            await _note_unread(run, name, error)
         return
-    run.doubt(outcome.doubts)
+    if await _keep(run, listing, context, outcome):
+        run.doubt(outcome.doubts)
+
+
+async def _keep(run: _Run, listing: Listing, context: ReadingContext, outcome: Outcome) -> bool:
+    """Take a reading into the inventory. Returns whether it counts: not where the repository was renamed meanwhile."""
+    name, known = outcome.reading.name, outcome.known
     if name in listing.listed or not outcome.is_absent:
-        await _publish(run, outcome)
-    elif outcome.known.repository_id is None:
-        run.doubt((f"the registry does not know the repository {name}",))
-        run.lacks_named = True
+        return await _publish(run, outcome)
+    if known.repository_id is None:
+        return await _note_unknown(run, name)
     # Neither the catalog nor the repository itself knows it. Without tags the second answer is always this, so the
     # catalog must be beyond doubt, or the manifests that the tags left behind must be gone as well.
-    elif outcome.known.tags and not listing.is_trustworthy and await has_manifests(context, outcome.known, name):
-        await _publish(run, outcome)
-    elif outcome.known.tags or listing.is_trustworthy:
-        begun = run.begun
-        await run.services.database.write(
-            lambda connection: mark_repository_vanished(connection, begun.registry_id, name, begun.crawl_id)
-        )
+    if known.tags and not listing.is_trustworthy and await has_manifests(context, known, name):
+        return await _publish(run, outcome)
+    if known.tags or listing.is_trustworthy:
+        return await _mark_vanished(run, name)
+    return True
 
 
-async def _publish(run: _Run, outcome: Outcome) -> None:
+async def _note_unknown(run: _Run, name: str) -> bool:
+    naming = run.begun.naming
+    if await run.services.database.write(lambda connection: discard_renamed(connection, naming, name)):
+        return False
+    run.doubt((f"the registry does not know the repository {name}",))
+    run.lacks_named = True
+    return True
+
+
+def _is_given_up(run: _Run, listing: Listing, name: str, error: RegistryError) -> bool:
+    """Whether somebody said that what is listed no more, and may not be read, is to be taken for gone.
+
+    Whether it is, or rights were lost, some registries do not tell. What is only named is never taken for gone.
+    """
+    is_unlisted = listing.is_trustworthy and name not in listing.listed
+    return run.options.accept_disappearance and is_unlisted and error.code == _NOT_GRANTED
+
+
+async def _mark_vanished(run: _Run, name: str) -> bool:
+    begun = run.begun
+    return await run.services.database.write(lambda connection: mark_repository_vanished(connection, begun, name))
+
+
+async def _publish(run: _Run, outcome: Outcome) -> bool:
     reading = outcome.reading
     published = await publish(run.services.database, reading, run.services.now)
+    if published is None:
+        return False
     run.count("new_tag_count", published.new_tag_count)
     run.count("moved_tag_count", published.moved_tag_count)
     run.problem_count += len(reading.problems)
+    return True
 
 
 async def _note_unread(run: _Run, name: str, error: RegistryError) -> None:
     """A repository whose tags cannot be listed keeps what is known of it."""
     state = "denied" if isinstance(error, RegistryDenied) else "failed"
     problem = Problem(name, "", "", error.code, printable(error.message, 500))
-    run.problem_count += 1
     begun, at = run.begun, run.services.now()
-    await run.services.database.write(
+    run.problem_count += await run.services.database.write(
         lambda connection: save_unread_repository(connection, begun, problem, state=state, at=at)
     )
+
+
+async def _discover(run: _Run, listing: Listing) -> None:
+    """Whose the repositories are, where the registry knows that; of single ones only what is known already."""
+    if not isinstance(run.connector, KnowsProjects):
+        return
+    run.show(phase="projects")
+    discovery = ProjectDiscovery(
+        services=run.services,
+        begun=run.begun,
+        connector=run.connector,
+        is_thorough=run.options.verify,
+        concurrency=run.options.concurrency,
+        told=listing.doubts,
+    )
+    if listing.page_count:
+        await discovery.find_all(listing.names)
+    else:  # the catalog was not asked, because everything wanted was named
+        await discovery.note_protected()
+    run.doubt(discovery.doubts)
 
 
 async def _check_blobs(run: _Run) -> None:
@@ -320,7 +375,7 @@ async def _settle(run: _Run) -> bool:
     if reasons and not run.options.accept_disappearance:
         # The marks stay until the crawl ends, so that one that is killed before is suspicious again when continued.
         run.doubts[:0] = (f"{reason}; nothing was marked as gone (--accept-disappearance does)" for reason in reasons)
-        await database.write(lambda connection: withdraw_missed_deletes(connection, begun.crawl_id))
+        await database.write(lambda connection: disbelieve(connection, begun))
         return True
     settled = await settle_vanished(database, begun, crawl_margin(run.connector.traffic.clock_skew))
     run.count("gone_tag_count", settled.tag_count)

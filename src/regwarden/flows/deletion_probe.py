@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, fields
+from typing import Final
 
 from regwarden.errors import RegistryError
 from regwarden.flows.services import Services
-from regwarden.registries.api import Ability, Capabilities, Connector, DeletesManifests, DeletesTags
+from regwarden.registries.api import (
+    Ability,
+    Capabilities,
+    Connector,
+    DeletesManifests,
+    DeletesRepositories,
+    DeletesTags,
+    KnowsProjects,
+)
 from regwarden.store.capabilities import merge_capabilities
+
+DROP_ABILITY: Final = "delete_repository"
+"""Under which name the inventory keeps whether a repository can be deleted as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +57,20 @@ async def ask_deletion(connector: Connector, repository: str) -> DeletionAnswer:
         return DeletionAnswer(error=errors[0])
     delete_tag = await ask(connector.probe_untag) if isinstance(connector, DeletesTags) else Ability.UNSUPPORTED
     return DeletionAnswer(delete, delete_tag, errors[0] if errors else None)
+
+
+async def ask_drop(connector: Connector) -> Ability:
+    """Whether a repository can be deleted as a whole, as far as our token decides that."""
+    if not isinstance(connector, DeletesRepositories):
+        return Ability.UNSUPPORTED
+    if not isinstance(connector, KnowsProjects):
+        return Ability.SUPPORTED
+    projects: KnowsProjects = connector
+    try:
+        may = (await projects.describe_access()).can_delete_repositories
+    except RegistryError:
+        may = None
+    return Ability.UNKNOWN if may is None else Ability.SUPPORTED if may else Ability.UNSUPPORTED
 
 
 async def probe_deletion(services: Services, registry_name: str, repository: str) -> Capabilities:

@@ -43,6 +43,7 @@ from regwarden.store.trash import Role
 SAMPLE_COUNT: Final = 20
 """How many blobs of a registry are asked for to see whether they are gone."""
 
+_BY_ITSELF: Final = "GitLab collects it by itself within 24 to 48 hours; look again after that"
 _ENDABLE: Final = (PlanState.APPLYING, PlanState.APPLIED, PlanState.UNDONE)
 _GONE: Final = (StepState.DONE, StepState.GONE)
 _PIECE_STEPS: Final = 1000
@@ -252,6 +253,8 @@ async def _compare(services: Services, end: RegistryEnd, place: CollectionPlace)
         sample_count = len(end.sample)
     except RegistryError as error:
         problem = problem or error.message
+    if end.flavour is Flavour.GITLAB_DATABASE and gone_count < sample_count:
+        problem = problem or _BY_ITSELF
     return RegistryCollected(
         registry=end.registry,
         conclusion=conclude(end.expected, freed_bytes, sample_count, gone_count),

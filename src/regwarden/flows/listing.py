@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from regwarden.core.patterns import Pattern
 from regwarden.errors import RegistryDenied, RegistryError, RegistryMissing
 from regwarden.registries.api import Connector
+
+_OF_AN_API: Final = "api-"  # codes of what is no catalog and has a hint of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +47,15 @@ async def list_names(connector: Connector, known: Mapping[str, int], wanted: tup
         async for page in connector.list_repositories():
             page_count += 1
             listed |= dict.fromkeys(page.names)
+            is_complete = is_complete and page.is_complete
             if not page.is_trustworthy:
                 doubts.append(page.doubt or "the registry may have left repositories out of its catalog")
     except RegistryError as error:
         if not listed and not known and not exact:
             raise _explained(error) from error
         is_complete = False
-        doubts.append(f"the catalog could not be read to its end: {error.message}")
+        if not any(error.message in doubt for doubt in doubts):
+            doubts.append(f"the catalog could not be read to its end: {error.message}")
     chosen = [name for name in (*listed, *exact, *sorted(set(known) - set(listed))) if _is_wanted(name, wanted)]
     return Listing(
         names=tuple(dict.fromkeys(chosen)),
@@ -67,7 +72,7 @@ def _is_wanted(name: str, wanted: tuple[Pattern, ...]) -> bool:
 
 
 def _explained(error: RegistryError) -> RegistryError:
-    if isinstance(error, RegistryDenied | RegistryMissing):
+    if isinstance(error, RegistryDenied | RegistryMissing) and not error.code.startswith(_OF_AN_API):
         error.hint = (
             "This registry does not let these credentials list its repositories; "
             "name them: --repository team/app (repeatable)."

@@ -25,7 +25,7 @@ from regwarden.core.retention_forecast import first_possible_removal
 from regwarden.core.selecting import select
 from regwarden.core.selection import Selection
 from regwarden.errors import Forbidden, InputError
-from regwarden.flows.deletion_probe import ask_deletion
+from regwarden.flows.deletion_probe import DROP_ABILITY, ask_deletion, ask_drop
 from regwarden.flows.planning_budgets import (
     BudgetChoices,
     BudgetedRepository,
@@ -80,6 +80,7 @@ class PlanRequest:
     made_by: str
     expires_after: timedelta
     is_untagged_known: bool = False
+    drops_repositories: bool = False
     reach: Reach = EVERYTHING
 
 
@@ -134,7 +135,7 @@ async def make_plan(
     _require_reach(request, names)
     for name in names:
         tell(PlanProgress(f"asking {name}"))
-        await _probe(services, name, on_warning)
+        await _probe(services, name, on_warning, drops=request.drops_repositories)
     now = services.now()
     plan = await services.database.read(lambda connection: decide(connection, request, names, now, tell))
     tell(PlanProgress("keeping"))
@@ -185,6 +186,7 @@ def decide(
         holds=GroupedHolds(hold for name in registries for hold in load_holds(connection, name, now)),
         waived=request.waived,
         expires_after=request.expires_after,
+        drops_repositories=request.drops_repositories,
     )
     budgets: tuple[BudgetResult, ...] = ()
     scope = _Scope(connection, inputs, request.reach)
@@ -365,7 +367,7 @@ def _selected(selection: Selection) -> tuple[Pattern, ...]:
     return (*selection.repositories, *(one.repository for one in selection.references))
 
 
-async def _probe(services: Services, name: str, on_warning: Callable[[str], None]) -> None:
+async def _probe(services: Services, name: str, on_warning: Callable[[str], None], *, drops: bool) -> None:
     """Ask a registry whether it deletes; what it does not say stays as it was known."""
     connector = services.connectors.get(name)
     repository = await services.database.read(lambda connection: find_probe_repository(connection, name))
@@ -374,7 +376,8 @@ async def _probe(services: Services, name: str, on_warning: Callable[[str], None
     answer = await ask_deletion(connector, repository)
     if answer.error is not None:
         on_warning(f"whether {name} deletes at all could not be found out: {answer.error.message}")
-    await services.database.write(lambda connection: merge_capabilities(connection, name, answer.found))
+    found = {**answer.found, **({DROP_ABILITY: str(await ask_drop(connector))} if drops else {})}
+    await services.database.write(lambda connection: merge_capabilities(connection, name, found))
 
 
 def _nobody(_progress: PlanProgress) -> None:

@@ -5,7 +5,7 @@ Asks only for what the inventory does not have, and never takes an error for an 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -16,9 +16,11 @@ from regwarden.core.oci.digests import Digest
 from regwarden.core.text import printable
 from regwarden.errors import RegistryError, RegistryMissing
 from regwarden.flows.absorbing import Absorber, AbsorbingContext
-from regwarden.registries.api import FetchedManifest, ListsReferrers, TagListing, Unchanged
+from regwarden.flows.reading_listed import ListedTags, note_published
+from regwarden.registries.api import FetchedManifest, ListedTag, ListsReferrers, TagListing, Unchanged
 from regwarden.store.chunks import chunked
-from regwarden.store.inventory import RepositoryReading, TagReading, ensure_repository, save_checkpoint
+from regwarden.store.crawls import save_checkpoint
+from regwarden.store.inventory import Naming, RepositoryReading, TagReading
 from regwarden.store.known import KnownRepository, KnownTag, load_existing_manifests, load_repository
 
 CHUNK_TAG_COUNT: Final = 250
@@ -54,6 +56,7 @@ class ReadingContext(AbsorbingContext):
     registry_id: int
     crawl_id: int
     started_at: datetime
+    naming: Naming
     verify: bool
     with_referrers: bool
     on_tags: Callable[[int, int], None]  # tags newly listed, tags newly read
@@ -80,10 +83,11 @@ async def read_repository(context: ReadingContext, name: str, position: int) -> 
         lambda connection: load_repository(connection, context.registry_id, name, context.crawl_id)
     )
     async with context.slots:
+        listed_at = context.now()
         listing = await context.connector.list_tags(name)
     findings = Findings(is_partial=not listing.is_complete)
     context.on_tags(len(listing.tags), 0)
-    await _Reader(context, name, known, findings).read(listing)
+    await _Reader(context, name, known, findings).read(listing, listed_at)
     if not listing.exists and (findings.tags or findings.here):
         findings.is_partial = True
         findings.doubts.append(f"{name}: the registry denies that there is a list of tags, but there are manifests")
@@ -95,6 +99,7 @@ async def read_repository(context: ReadingContext, name: str, position: int) -> 
         catalog_position=position,
         state=state,
         started_at=started_at,
+        naming=context.naming,
         tags=findings.tags,
         vanished=tuple(findings.vanished),
         manifests=frozenset(findings.here),
@@ -132,12 +137,13 @@ class _Reader:
         self._known = known
         self._findings = findings
         self._absorber = Absorber(context, name, findings)
+        self._listed = ListedTags(context, known, findings, self._absorber)
         self._subjects: set[Digest] = set()  # what was found to have referrers
         self._tried_at = _last_tries(known)
         self._unread_configs: set[Digest] = set()
 
-    async def read(self, listing: TagListing) -> None:
-        await self._read_tags(listing)
+    async def read(self, listing: TagListing, listed_at: datetime) -> None:
+        await self._read_tags(listing, listed_at)
         if listing.is_complete:
             await self._confirm_vanished(set(listing.tags))
         await self._read_what_was_missing()
@@ -145,19 +151,42 @@ class _Reader:
             await self._verify_others()
         self._carry_problems_over()
 
-    async def _read_tags(self, listing: TagListing) -> None:
+    async def _read_tags(self, listing: TagListing, listed_at: datetime) -> None:
         """Resolve every listed tag and keep what is new, a chunk at a time so that memory stays flat."""
         names = sorted(listing.tags)
         is_large = len(names) > 2 * CHUNK_TAG_COUNT
+        listed = listing.listed or {}
         for start in range(0, len(names), CHUNK_TAG_COUNT):
             chunk = names[start : start + CHUNK_TAG_COUNT]
+            told = {name: listed[name] for name in chunk if name in listed}
             earlier = len(self._findings.problems)
-            fresh = await self._absorb_tags(self._read_tag, chunk)
-            if self._context.with_referrers:
-                await self._read_referrers(chunk, fresh)
+            # To verify is to ask for each tag itself.
+            fresh, asked = (set(), chunk) if self._context.verify else await self._read_listed(chunk, told, listed_at)
+            fresh |= await self._absorb_tags(self._read_tag, asked)
+            await self._read_all_referrers(chunk, told, fresh)
+            note_published(self._findings, told)
             if is_large:
-                await self._save_checkpoint(chunk, {problem.digest for problem in self._findings.problems[earlier:]})
+                await self._save_checkpoint(asked, {problem.digest for problem in self._findings.problems[earlier:]})
             self._context.on_tags(0, len(chunk))
+
+    async def _read_listed(
+        self, chunk: list[str], told: Mapping[str, ListedTag], listed_at: datetime
+    ) -> tuple[set[Digest], list[str]]:
+        """Take over what the listing told of tags; returns new manifests, and the tags that must be asked for."""
+        outcome = await self._listed.read(self._name, told, listed_at)
+        for tag, error in outcome.failed.items():
+            self._note_unreadable(tag, error)
+        return outcome.fresh, [*(name for name in chunk if name not in told), *outcome.left]
+
+    async def _read_all_referrers(self, chunk: list[str], told: Mapping[str, ListedTag], fresh: set[Digest]) -> None:
+        """What refers to the manifests of these tags: as listed, or asked for where the listing does not tell."""
+        answered = {name for name, one in told.items() if one.referrers is not None}
+        new = await self._listed.read_referrers(told[name] for name in sorted(answered)) if answered else set()
+        if not self._context.with_referrers:
+            return
+        await self._read_referrers([name for name in chunk if name not in answered], fresh)
+        if new:  # of what refers to these the listing does not tell
+            await self._ask_referrers(sorted(new))
 
     async def _absorb_tags(
         self, read: Callable[[str], Awaitable[FetchedManifest | None]], names: list[str]
@@ -269,15 +298,10 @@ class _Reader:
             and str(reading.digest) not in problematic
             and tag not in self._known.checkpoints
         }
-        context, at = self._context, self._context.now()
+        context = self._context
         if resolved:
             await context.database.write(
-                lambda connection: save_checkpoint(
-                    connection,
-                    context.crawl_id,
-                    ensure_repository(connection, context.registry_id, self._name, at),
-                    resolved,
-                )
+                lambda connection: save_checkpoint(connection, context.naming, context.crawl_id, self._name, resolved)
             )
 
     async def _read_what_was_missing(self) -> None:
@@ -334,18 +358,22 @@ class _Reader:
 
     async def _read_referrers(self, chunk: list[str], fresh: set[Digest]) -> None:
         """Ask what refers to new manifests, and in turn to a part of the others."""
+        turn = self._context.crawl_id % REFERRER_ROTATION
+        pointed = {reading.digest for tag in chunk if (reading := self._findings.tags.get(tag)) is not None}
+        await self._ask_referrers(
+            sorted(
+                digest
+                for digest in pointed
+                if digest is not None
+                and (digest in fresh or self._context.verify or int(digest.hex[:8], 16) % REFERRER_ROTATION == turn)
+            )
+        )
+
+    async def _ask_referrers(self, pending: list[Digest]) -> None:
         connector = self._context.connector
         if not isinstance(connector, ListsReferrers):
             return
         lists: ListsReferrers = connector
-        turn = self._context.crawl_id % REFERRER_ROTATION
-        pointed = {reading.digest for tag in chunk if (reading := self._findings.tags.get(tag)) is not None}
-        pending = sorted(
-            digest
-            for digest in pointed
-            if digest is not None
-            and (digest in fresh or self._context.verify or int(digest.hex[:8], 16) % REFERRER_ROTATION == turn)
-        )
         for _ in range(MAX_REFERRER_DEPTH):
             found = await self._context.each(lambda subject: self._list_referrers(lists, subject), pending)
             pending = sorted({digest for digests in found for digest in digests} - self._findings.here)

@@ -31,6 +31,7 @@ from regwarden.core.proof import Finding, check
 from regwarden.core.retention import RepositoryPolicies, collect_policies, evaluate, needs_of
 from regwarden.core.retention_budgets import budget_candidates
 from regwarden.core.selecting import select
+from regwarden.core.special_tags import cut_digests, subject_of
 from regwarden.core.verdicts import Outcome, Reason, ReasonCode, RepositoryVerdicts, Verdict
 from regwarden.core.whole_digests import keep_whole
 from regwarden.flows.apply_records import Considered, Question
@@ -39,7 +40,7 @@ from regwarden.store.allow_holds import read_mark
 from regwarden.store.connections import Connection
 from regwarden.store.contents import load_payloads
 from regwarden.store.observed import load_registry, load_repository, repositories_sharing
-from regwarden.store.plan_records import StepState
+from regwarden.store.plan_records import StepState, StoredStep
 from regwarden.store.plans import load_verdicts
 from regwarden.store.protections import load_holds
 from regwarden.store.races import newest_event_id
@@ -69,7 +70,7 @@ def reconsider(connection: Connection, question: Question) -> Considered:
     event_id = newest_event_id(connection, question.registry)
     needs = needs_of(question.stored.plan.policies)
     observed = load_repository(connection, question.registry, question.repository, needs, question.now)
-    pending = [one.step for one in question.steps if one.state is StepState.PENDING]
+    pending = [_as_left(one, observed) for one in question.steps if one.state is StepState.PENDING]
     if observed is None:
         reasons = {step.position: "the repository is not known any more" for step in pending}
         return Considered(allowed=frozenset(), reasons=reasons, event_id=event_id)
@@ -104,7 +105,30 @@ def reconsider(connection: Connection, question: Question) -> Considered:
         hold_places=places,
         looked_at=question.now,
         outlasts_additions=_outlasts_additions(question),
+        linked=_find_linked(whole),
     )
+
+
+def _find_linked(whole: ObservedRepository) -> frozenset[str]:
+    """The manifests of which another one depends, or they on it: by lists, subjects, and the names of tags."""
+    found: set[str] = set()
+    cut = cut_digests(whole.manifests)
+    for one in whole.manifests.values():
+        if one.children or one.subject is not None or one.is_index or not one.is_read:
+            found |= {one.digest, *one.children} | ({one.subject} if one.subject is not None else set())
+    for tag in whole.tags:
+        if (subject := subject_of(tag.name)) is not None:
+            found |= {cut.get(subject, subject)} | ({tag.digest} if tag.digest is not None else set())
+    return frozenset(found)
+
+
+def _as_left(stored: StoredStep, observed: ObservedRepository | None) -> Step:
+    """A step that goes tag by tag and broke off goes on with those of its tags that it left."""
+    step = stored.step
+    if observed is None or not stored.was_begun or step.kind is not StepKind.DELETE:
+        return step
+    left = step.tags and {tag.name for tag in observed.tags}.intersection(step.tags)
+    return step._replace(tags=tuple(tag for tag in step.tags if tag in left)) if left else step
 
 
 def _places_with_holds(connection: Connection, question: Question, whole: ObservedRepository) -> frozenset[str]:
@@ -252,6 +276,7 @@ def _compare(
         selection=plan.selection,
         holds=facts.holds,
         waived=plan.waived | question.waived,
+        drops_repositories=plan.drops_repositories,
     )
     planned = plan_repository(inputs, facts.repository, verdicts, _policies_of(plan.policies, question))
     again = {_identity(step) for step in planned.steps}
@@ -285,6 +310,8 @@ class _Reasons:
 
     def explain(self, step: Step) -> str:
         """The first that is different: it is gone, its tags are others, it is held, something of it stays."""
+        if step.kind is StepKind.DROP:
+            return "something of the repository stays, or is held, or the registry cannot do it any more"
         if step.digest not in self._facts.repository.manifests or step.digest in self._facts.ghosts:
             return "the inventory does not have it any more"
         tags = self._tags_of.get(step.digest, set())

@@ -187,8 +187,8 @@ class _Repository:
         )
         # What an index lists and could not be asked for is due on its own: the index itself has been read.
         unread = sorted(findings.examined - findings.here - findings.absent - set(wanted))
-        await self._services.database.write(lambda connection: publish_manifests(connection, reading))
-        await self._services.database.write(lambda connection: note_rereads(connection, self._children(unread)))
+        if await self._services.database.write(lambda connection: publish_manifests(connection, reading)):
+            await self._services.database.write(lambda connection: note_rereads(connection, self._children(unread)))
         await self._services.database.write(lambda connection: settle_reread(connection, [*read, *given_up]))
         problem = ""
         for digest, error in self._failures.items():

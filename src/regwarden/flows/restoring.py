@@ -26,6 +26,7 @@ from regwarden.flows.found_missing import Loss, find_losses
 from regwarden.flows.placeholders import placeholder_of
 from regwarden.flows.putting_back import put_back
 from regwarden.flows.removals import Removal, Removed, event_words, load_removed
+from regwarden.flows.removing_tags import collects_itself, goes_by_tags, learn_ways
 from regwarden.flows.services import Services
 from regwarden.store import journal, own_changes
 from regwarden.store.connections import Connection
@@ -92,7 +93,7 @@ async def _restore_repository(site: Site, removed: Removed, skew: timedelta) -> 
             found += Restored(problems=(f"{site.repository}: {error.message}",))
             continue
         for removal in affected:
-            found += await _restore(replace(site, plan_id=removal.plan_id), _lost_by(removal, push))
+            found += await _restore(replace(site, plan_id=removal.plan_id), _lost_by(site, removal, push))
     losses, problems = await find_losses(site, removed, touches)
     found += Restored(problems=problems)
     for loss in losses:
@@ -100,14 +101,20 @@ async def _restore_repository(site: Site, removed: Removed, skew: timedelta) -> 
     return found
 
 
-def _lost_by(removal: Removal, push: Touch) -> Loss:
+def _lost_by(site: Site, removal: Removal, push: Touch) -> Loss:
     """What ``push`` lacks because of ``removal``: itself, its tag, or what the index that was pushed lists."""
     step = removal.step.step
     digest, reference = push.digest, push.tag or push.digest
-    if step.kind is StepKind.DELETE and push.digest != step.digest:
+    if step.kind is StepKind.DELETE and push.digest != step.digest and not _took_tag(site, removal, push):
         digest = reference = step.digest
     words = f"{event_words(push.id)}: {digest} was pushed while it was removed"
     return Loss(removal, Digest.parse(digest), reference, words)
+
+
+def _took_tag(site: Site, removal: Removal, push: Touch) -> bool:
+    """Whether tags were removed alone, and this push pointed one of them somewhere."""
+    step = removal.step.step
+    return push.tag in step.tags and (step.kind is StepKind.UNTAG or goes_by_tags(site, step))
 
 
 def _may_race(removal: Removal, push: Touch, skew: timedelta) -> bool:
@@ -129,12 +136,9 @@ def _is_withdrawn(push: Touch, touches: Sequence[Touch]) -> bool:
 
 async def _affected_by(site: Site, removals: Sequence[Removal], push: Touch) -> list[Removal]:
     """Those of ``removals`` that took something away which this push needs."""
-    direct = [
-        one
-        for one in removals
-        if one.step.step.digest == push.digest
-        or (one.step.step.kind is StepKind.UNTAG and push.tag in one.step.step.tags)
-    ]
+    if any(push.tag in one.step.step.tags for one in removals) and not collects_itself(site):
+        await learn_ways(site)
+    direct = [one for one in removals if one.step.step.digest == push.digest or _took_tag(site, one, push)]
     if direct or (push.media_type and push.media_type not in media_types.INDEXES):
         return direct
     deleted = {one.step.step.digest: one for one in removals if one.step.step.kind is StepKind.DELETE}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from regwarden.core.plan import Step, StepKind
 from regwarden.core.undo import Findings, Kept, Loss, LossCode, Place, Taken, Undo, build_undo, read_kept
 from regwarden.core.undo_choice import EVERYTHING, Choice, choose, list_taken
 from regwarden.errors import Conflict, InputError, RegistryError
@@ -23,6 +24,7 @@ from regwarden.registries.api import ProvesBlobs, PutsManifests
 from regwarden.store import audit, journal, trash
 from regwarden.store.connections import Connection
 from regwarden.store.database import Database
+from regwarden.store.journal import Moment, Result
 from regwarden.store.plan_records import PlanState, StepState, StoredStep
 from regwarden.store.plans import change_state, load_plan, load_steps
 
@@ -66,11 +68,15 @@ class UndoReport:
 
 @dataclass(frozen=True, slots=True)
 class _Removed:
-    """What a plan removed: ``taken`` as far as it is meant, ``whole`` everything, by position; the steps."""
+    """What a plan removed: ``taken`` as far as it is meant, ``whole`` everything, by position; the steps.
+
+    ``drops`` are those that removed a repository as a whole: it comes back with the first tag in it.
+    """
 
     taken: Mapping[Place, Sequence[Taken]]
     whole: Mapping[int, Taken]
     steps: Mapping[int, StoredStep]
+    drops: Sequence[Step]
 
 
 async def undo_plan(
@@ -164,6 +170,12 @@ class _Run:
         steps = (self.removed.steps[one.position].step for one in taken)
         return frozenset(str(placeholder_of(self._plan_id, one).digest) for one in steps if one.with_placeholder)
 
+    def list_reopened(self) -> list[Step]:
+        """The removals of repositories in which something is back now."""
+        back = {position for one in self.putting for position in one.complete}
+        places = {(one.registry, one.repository) for one in self.removed.whole.values() if one.position in back}
+        return [step for step in self.removed.drops if (step.registry, step.repository) in places]
+
     def _writable(self, name: str) -> WritableRegistry:
         connector = self._services.connectors.get(name)
         if connector is None:
@@ -200,12 +212,14 @@ async def _load(database: Database, plan_id: int, choice: Choice) -> _Removed:
     entries = await database.read(lambda connection: journal.load_journal(connection, plan_id))
     seen = {one.position: one.tags for one in entries if one.entry is journal.EntryKind.INTENT}
     # Without an intent no request was ever sent.
-    steps = {one.step.position: one for one in found if one.step.position in seen}
+    sent = [one for one in found if one.step.position in seen]
+    drops = [one.step for one in sent if one.step.kind is StepKind.DROP and one.state is not StepState.RESTORED]
+    steps = {one.step.position: one for one in sent if one.step.kind is not StepKind.DROP}
     whole = list_taken((one.step for one in steps.values()), seen)
     taken: defaultdict[Place, list[Taken]] = defaultdict(list)
     for one in choose(whole, choice):
         taken[one.registry, one.repository].append(one)
-    return _Removed(taken, {one.position: one for one in whole}, steps)
+    return _Removed(taken, {one.position: one for one in whole}, steps, drops)
 
 
 def _read_all(bytes_of: Mapping[str, tuple[str, bytes]]) -> dict[str, Kept]:
@@ -231,6 +245,9 @@ async def _end(services: Services, plan_id: int, principal: str, run: _Run) -> P
     }
 
     def end(connection: Connection) -> PlanState:
+        for step in run.list_reopened():
+            moment = Moment(plan_id=plan_id, step=step, tags=(), at=at)
+            journal.note_restore_outcome(connection, moment, Result.DONE, "it is there again with its first tag")
         stored = load_plan(connection, plan_id)
         left = [state for state in _TAKING if state is not StepState.RESTORED and stored.step_counts.get(state)]
         # Who wants single steps back means the others to go on.

@@ -28,7 +28,9 @@ def merge_capabilities(
     user was asked, so that nothing of before counts. Where the inventory has no such registry nothing is stored.
     """
     row = connection.execute(
-        select(registries.c.id, registries.c.capabilities).where(registries.c.name == registry).with_for_update()
+        select(registries.c.id, registries.c.capabilities)
+        .where(registries.c.name == registry)
+        .with_for_update(key_share=True)
     ).first()
     known = {} if row is None or is_elsewhere else msgspec.json.decode(row.capabilities, type=dict[str, str])
     news = {name: value for name, value in found.items() if value != _UNKNOWN or name not in known}

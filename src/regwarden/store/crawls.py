@@ -12,16 +12,20 @@ from sqlalchemy import case, delete, func, insert, select, tuple_, update
 from sqlalchemy.engine import Connection
 
 from regwarden.core.coverage import Certificate, Disappearance, Problem
-from regwarden.store.bulk import bulk_upsert
+from regwarden.core.oci.digests import Digest
+from regwarden.store.bulk import bulk_ids, bulk_upsert
 from regwarden.store.chunks import chunked
 from regwarden.store.drifts import REREAD_AFTER, close_drifts, withdraw_missed_deletes
 from regwarden.store.event_schema import deliveries, drifts, events, repository_renames, rereads, senders
-from regwarden.store.inventory import ensure_repository
+from regwarden.store.inventory import Naming
+from regwarden.store.naming import discard_renamed, ensure_named, hold_repository, load_naming
 from regwarden.store.problems import Replacement, load_problem_ids, write_problems
+from regwarden.store.row_locks import lock_repositories
 from regwarden.store.schema import (
     crawl_checkpoints,
     crawl_problems,
     crawls,
+    manifests,
     registries,
     repositories,
     repository_manifests,
@@ -36,7 +40,10 @@ RESTRICTED: Final = "restricted"
 
 @dataclass(frozen=True, slots=True)
 class BegunCrawl:
-    """A running crawl. ``done`` are the repositories it published before it was interrupted."""
+    """A running crawl. ``done`` are the repositories it published before it was interrupted.
+
+    ``naming`` is of when it was begun or continued: the names of repositories are asked for after that.
+    """
 
     crawl_id: int
     registry_id: int
@@ -46,6 +53,7 @@ class BegunCrawl:
     endpoint_changed: bool
     capabilities: Mapping[str, str]
     done: frozenset[str]
+    naming: Naming
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,7 @@ def begin_crawl(connection: Connection, new: NewCrawl, *, at: datetime) -> Begun
         endpoint_changed=registry.endpoint_fingerprint != new.fingerprint,
         capabilities=msgspec.json.decode(registry.capabilities, type=dict[str, str]),
         done=frozenset(done),
+        naming=load_naming(connection, int(registry.id), at),
     )
 
 
@@ -126,6 +135,29 @@ def _abandon(connection: Connection, registry_id: int) -> None:
     for crawl_id in connection.execute(select(crawls.c.id).where(*running)).scalars().all():
         connection.execute(update(crawls).where(crawls.c.id == crawl_id).values(state="interrupted"))
         withdraw_missed_deletes(connection, crawl_id)
+
+
+def save_checkpoint(
+    connection: Connection, naming: Naming, crawl_id: int, name: str, resolved: Mapping[str, Digest]
+) -> None:
+    """Remember tags of a large repository that a running crawl has read, whose manifests are kept already.
+
+    Nothing, if it was renamed meanwhile: then nothing of that reading counts.
+    """
+    repository_id = ensure_named(connection, naming, name)
+    if repository_id is None:
+        return
+    ids = bulk_ids(connection, manifests, "digest", [digest.to_bytes() for digest in set(resolved.values())])
+    bulk_upsert(
+        connection,
+        crawl_checkpoints,
+        [
+            {"crawl_id": crawl_id, "repository_id": repository_id, "tag": tag, "manifest_id": ids[digest.to_bytes()]}
+            for tag, digest in resolved.items()
+        ],
+        update=("manifest_id",),
+        conflict=("crawl_id", "repository_id", "tag"),
+    )
 
 
 def drop_old_checkpoints(connection: Connection, registry_id: int) -> bool:
@@ -151,23 +183,37 @@ def known_repositories(connection: Connection, registry_id: int) -> dict[str, in
     return {row.name: row.tag_count for row in rows}
 
 
-def mark_repository_vanished(connection: Connection, registry_id: int, name: str, crawl_id: int) -> None:
-    """Note that a running crawl found a known repository gone; nothing is marked as deleted yet."""
+def load_crawled_at(connection: Connection, registry_id: int) -> datetime | None:
+    """When the last crawl that says something of the whole registry ended; ``None`` where there was none."""
+    return from_micros(connection.scalar(select(registries.c.crawled_at).where(registries.c.id == registry_id)))
+
+
+def mark_repository_vanished(connection: Connection, begun: BegunCrawl, name: str) -> bool:
+    """Note that a running crawl found a known repository gone; nothing is marked as deleted yet.
+
+    Returns ``False``, and marks nothing, if it was renamed meanwhile.
+    """
+    repository_id = hold_repository(connection, begun.naming, name)
+    if discard_renamed(connection, begun.naming, name):
+        return False
     connection.execute(
-        update(repositories)
-        .where(repositories.c.registry_id == registry_id, repositories.c.name == name)
-        .values(vanished_in=crawl_id)
+        update(repositories).where(repositories.c.id == repository_id).values(vanished_in=begun.crawl_id)
     )
+    return True
 
 
 def save_unread_repository(
     connection: Connection, begun: BegunCrawl, problem: Problem, *, state: str, at: datetime
-) -> None:
+) -> bool:
     """Note that a repository could not be read at all (``denied``, ``failed``); what is known of it stays.
 
     So do the problems of its tags and manifests; what this crawl found gone before it was interrupted is open again.
+    Returns ``False``, and notes nothing, if it was renamed meanwhile.
     """
-    repository_id = ensure_repository(connection, begun.registry_id, problem.repository, at)
+    repository_id = ensure_named(connection, begun.naming, problem.repository)
+    if repository_id is None:
+        return False
+    lock_repositories(connection, (repository_id,))
     known = load_problem_ids(connection, begun.registry_id, repository_id)
     of_itself = [row_id for (tag, digest, _), ids in known.items() if not tag and not digest for row_id in ids]
     write_problems(connection, Replacement(begun.registry_id, repository_id, of_itself, (problem,), at, frozenset()))
@@ -183,6 +229,7 @@ def save_unread_repository(
         .where(repositories.c.id == repository_id)
         .values(state=state, crawl_id=begun.crawl_id, problem_count=problem_count, vanished_in=None)
     )
+    return True
 
 
 def load_totals(connection: Connection, begun: BegunCrawl) -> dict[str, int]:

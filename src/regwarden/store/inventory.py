@@ -12,20 +12,36 @@ from sqlalchemy.engine import Connection
 from regwarden.core.coverage import Problem
 from regwarden.core.history import CRAWL_MARGIN
 from regwarden.core.oci.digests import Digest
-from regwarden.store.bulk import bulk_ids, bulk_upsert
+from regwarden.store.bulk import bulk_upsert
 from regwarden.store.chunks import chunked
-from regwarden.store.schema import crawl_checkpoints, manifests, repositories, repository_manifests, tags
+from regwarden.store.schema import repositories, repository_manifests, tags
 from regwarden.store.times import to_micros
 
 
 @dataclass(frozen=True, slots=True)
 class TagReading:
-    """What a tag was found to point to (``None``: nowhere) at ``at``, the moment the request was sent."""
+    """What a tag was found to point to (``None``: nowhere) at ``at``, the moment the request was sent.
+
+    ``published_at`` is since when it points there by the registry's own listing; ``None`` where that does not tell.
+    """
 
     digest: Digest | None
     state: str
     at: datetime
     is_verified: bool = False
+    published_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """When a crawl learned the names of a registry's repositories, and which renames were known by then.
+
+    ``renames`` are (old path, new path, moment in microseconds).
+    """
+
+    registry_id: int
+    at: datetime
+    renames: frozenset[tuple[str, str, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +59,7 @@ class RepositoryReading:
     catalog_position: int
     state: str
     started_at: datetime
+    naming: Naming
     tags: Mapping[str, TagReading]
     vanished: tuple[str, ...] = ()
     manifests: frozenset[Digest] = frozenset()
@@ -61,21 +78,6 @@ class RepositoryReading:
     def settled_at(self) -> datetime:
         """Events of before are overruled by this reading, all of it: also by what a continued crawl read earlier."""
         return min((self.started_at, *(tag.at for tag in self.tags.values()))) - self.margin
-
-
-def save_checkpoint(connection: Connection, crawl_id: int, repository_id: int, resolved: Mapping[str, Digest]) -> None:
-    """Remember tags of a large repository that a running crawl has read, whose manifests are kept already."""
-    ids = bulk_ids(connection, manifests, "digest", [digest.to_bytes() for digest in set(resolved.values())])
-    bulk_upsert(
-        connection,
-        crawl_checkpoints,
-        [
-            {"crawl_id": crawl_id, "repository_id": repository_id, "tag": tag, "manifest_id": ids[digest.to_bytes()]}
-            for tag, digest in resolved.items()
-        ],
-        update=("manifest_id",),
-        conflict=("crawl_id", "repository_id", "tag"),
-    )
 
 
 def ensure_repository(connection: Connection, registry_id: int, name: str, at: datetime) -> int:

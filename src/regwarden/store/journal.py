@@ -56,7 +56,10 @@ _MAX_DETAIL: Final = 2000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalEntry:
-    """One entry; ``result`` is empty for intents. ``tags`` are those that pointed to ``digest`` at that moment."""
+    """One entry; ``result`` is empty for intents. ``tags`` are those that pointed to ``digest`` at that moment.
+
+    An entry about a repository as a whole has no digest.
+    """
 
     id: int
     plan_id: int
@@ -160,7 +163,7 @@ def _append(
         "result": "" if result is None else str(result),
         "registry": moment.step.registry,
         "repository": moment.step.repository,
-        "digest": Digest.parse(moment.step.digest).to_bytes(),
+        "digest": Digest.parse(moment.step.digest).to_bytes() if moment.step.digest else b"",
         "tags": json.dumps(list(moment.tags)),
         "detail": detail[:_MAX_DETAIL],
     }
@@ -177,7 +180,7 @@ def _entry(row: Any) -> JournalEntry:
         result=row.result,
         registry=row.registry,
         repository=row.repository,
-        digest=str(Digest.from_bytes(row.digest)),
+        digest=str(Digest.from_bytes(row.digest)) if row.digest else "",
         tags=tuple(json.loads(row.tags)),
         detail=row.detail,
     )

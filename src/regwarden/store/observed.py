@@ -44,6 +44,7 @@ def load_registry(connection: Connection, name: str) -> ObservedRegistry:
         delivered_at=from_micros(row.delivered_at),
         can_delete=_ABILITIES.get(abilities.get("delete", "")),
         can_untag=_ABILITIES.get(abilities.get("delete_tag", "")),
+        can_drop=_ABILITIES.get(abilities.get("delete_repository", "")),
         whole_crawls=tuple(
             (from_micros(begun), from_micros(ended)) for begun, ended in _whole_crawls(connection, row.id)
         ),

@@ -64,6 +64,7 @@ class _PlanDocument:
     acts_first_at: datetime | None
     budgets: tuple[BudgetResult, ...] = ()
     stay_counts: Mapping[str, int] = field(default_factory=dict)
+    drops_repositories: bool = False
 
 
 _VERDICTS: Final = msgspec.json.Decoder(tuple[Verdict, ...])
@@ -88,6 +89,7 @@ def pack_plan_document(plan: Plan) -> bytes:
         acts_first_at=plan.acts_first_at,
         budgets=plan.budgets,
         stay_counts=plan.stay_counts,
+        drops_repositories=plan.drops_repositories,
     )
     return pack_json(document)
 
@@ -120,6 +122,7 @@ def unpack_plan_document(
         acts_first_at=document.acts_first_at,
         budgets=document.budgets,
         stay_counts=document.stay_counts,
+        drops_repositories=document.drops_repositories,
     )
 
 

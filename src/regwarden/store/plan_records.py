@@ -142,6 +142,11 @@ class StoredStep:
     detail: str = ""
     at: datetime | None = None
 
+    @property
+    def was_begun(self) -> bool:
+        """Whether it was asked for before and is pending again, because it was not done or only in part."""
+        return self.state is StepState.PENDING and self.at is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanRepository:

@@ -20,6 +20,7 @@ from regwarden.store.existence import EVERYTHING, Touched, list_contents, note_r
 from regwarden.store.inventory import mark_untagged
 from regwarden.store.publishing import UNIT_ROWS
 from regwarden.store.rereads import Reread, note_rereads
+from regwarden.store.row_locks import lock_repositories, lock_repositories_of_tags
 from regwarden.store.schema import crawl_problems, registries, repositories, repository_manifests, tags
 from regwarden.store.tag_points import GONE, Known, build_point, load_points, save_points
 from regwarden.store.tag_publishing import DISAGREES
@@ -62,11 +63,24 @@ async def settle_vanished(database: Database, begun: BegunCrawl, margin: timedel
         for ids in chunked(gone.tag_ids, UNIT_ROWS):
             settled.tag_count += await database.write(partial(_settle_tags, begun=begun, margin=margin, ids=ids))
         for digests in chunked(gone.digests, UNIT_ROWS):
-            touched = Touched(set(digests))
-            await database.write(partial(refresh_existence, repository_id=gone.repository_id, touched=touched))
+            await database.write(partial(_refresh_contents, repository_id=gone.repository_id, digests=digests))
         await database.write(partial(_close_repository, gone=gone))
         settled.repository_count += 1
     return settled
+
+
+def disbelieve(connection: Connection, begun: BegunCrawl) -> None:
+    """Where a crawl found something gone that is kept because it is too much: what it read overrules no event.
+
+    Its reading of such a repository would otherwise stand for tags that it had found gone, against an event that tells
+    late of their removal.
+    """
+    withdraw_missed_deletes(connection, begun.crawl_id)
+    with_gone = exists().where(tags.c.repository_id == repositories.c.id, tags.c.vanished_in == begun.crawl_id)
+    is_doubtful = or_(repositories.c.vanished_in == begun.crawl_id, with_gone)
+    connection.execute(
+        update(repositories).where(repositories.c.registry_id == begun.registry_id, is_doubtful).values(settled_at=None)
+    )
 
 
 def _single_tags(begun: BegunCrawl) -> Select[int]:
@@ -84,6 +98,7 @@ def _single_tags(begun: BegunCrawl) -> Select[int]:
 
 def _settle_tags(connection: Connection, *, begun: BegunCrawl, margin: timedelta, ids: Sequence[int]) -> int:
     """End some tags; returns how many. Those of which an event has told since are kept."""
+    lock_repositories_of_tags(connection, ids)
     found = connection.execute(
         select(tags.c.id, tags.c.repository_id, tags.c.name, tags.c.manifest_id, tags.c.event_at)
         .add_columns(repositories.c.seen_at, repositories.c.settled_at, repositories.c.state)
@@ -153,6 +168,7 @@ def _list_gone(connection: Connection, begun: BegunCrawl, margin: timedelta) -> 
 def _remove_repository(connection: Connection, *, begun: BegunCrawl, margin: timedelta, gone: _Gone) -> bool:
     """Note that everything in a repository is gone, unless an event has told of something there since."""
     limit, repository_id = to_micros(begun.started_at - margin), gone.repository_id
+    lock_repositories(connection, (repository_id,))
     tag, content = tags.c, repository_manifests.c
     told = exists().where(tag.repository_id == repository_id, tag.event_at >= limit)
     alive = exists().where(content.repository_id == repository_id, content.alive_at >= limit)
@@ -176,7 +192,13 @@ def _is_watched(connection: Connection, repository_id: int) -> bool:
     return connection.execute(found).first() is not None
 
 
+def _refresh_contents(connection: Connection, *, repository_id: int, digests: Sequence[bytes]) -> None:
+    lock_repositories(connection, (repository_id,))
+    refresh_existence(connection, repository_id, Touched(set(digests)))
+
+
 def _close_repository(connection: Connection, *, gone: _Gone) -> None:
+    lock_repositories(connection, (gone.repository_id,))
     connection.execute(delete(crawl_problems).where(crawl_problems.c.repository_id == gone.repository_id))
     connection.execute(
         update(repositories)

@@ -57,7 +57,7 @@ class TagChanges:
 
 @dataclass(frozen=True, slots=True)
 class TagRow:
-    """A tag as the inventory has it. Digest as stored; ``event_at`` in microseconds."""
+    """A tag as the inventory has it. Digest as stored; times in microseconds."""
 
     id: int
     manifest_id: int | None
@@ -65,6 +65,8 @@ class TagRow:
     state: str
     event_at: int | None
     vanished_in: int | None
+    tagged_at: int = 0
+    published_at: int | None = None
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ def load_tag_rows(connection: Connection, repository_id: int, names: Sequence[st
     """The tags of a repository, or those of ``names`` among them."""
     statement = (
         select(tags.c.id, tags.c.name, tags.c.manifest_id, tags.c.state, tags.c.event_at, tags.c.vanished_in)
-        .add_columns(manifests.c.digest)
+        .add_columns(tags.c.tagged_at, tags.c.published_at, manifests.c.digest)
         .select_from(tags.outerjoin(manifests, manifests.c.id == tags.c.manifest_id))
         .where(tags.c.repository_id == repository_id)
     )
@@ -109,6 +111,8 @@ def load_tag_rows(connection: Connection, repository_id: int, names: Sequence[st
             row.state,
             row.event_at,
             row.vanished_in,
+            row.tagged_at,
+            row.published_at,
         )
         for part in parts
         for row in connection.execute(part)
@@ -118,6 +122,8 @@ def load_tag_rows(connection: Connection, repository_id: int, names: Sequence[st
 def is_news(tag: TagReading, old: TagRow | None, margin: timedelta) -> bool:
     """Whether publishing this reading of a tag changes anything."""
     if old is None or tag.is_verified or (old.digest, old.state) != (_stored(tag), tag.state):
+        return True
+    if tag.published_at is not None and old.published_at != to_micros(tag.published_at):
         return True
     return old.event_at is not None and old.event_at < to_micros(tag.at - margin)
 
@@ -230,7 +236,7 @@ def reread_after(reading: RepositoryReading, event_at: int) -> Reread:
 def _save_rows(connection: Connection, repository_id: int, written: Sequence[_Weighed]) -> None:
     """Write tags; ``tagged_at`` moves only with the digest, ``verified_at`` only with a proof."""
     facts = _load_facts(connection, {one.tag.digest for one in written if one.tag.digest is not None})
-    always = ("manifest_id", "state", "event_at", "created_at", "logical_bytes", "vanished_in")
+    always = ("manifest_id", "state", "event_at", "created_at", "logical_bytes", "vanished_in", "published_at")
     for is_moved, is_verified in product((True, False), repeat=2):
         wanted = (is_moved, is_verified)
         chosen = [one for one in written if (one.is_moved, one.tag.is_verified) == wanted]
@@ -254,13 +260,34 @@ def _row(repository_id: int, one: _Weighed, facts: tuple[int | None, int | None,
         "manifest_id": manifest_id,
         "state": one.tag.state,
         "first_seen_at": at,
-        "tagged_at": at,
+        "tagged_at": _tagged_at(one, at),
         "event_at": one.old.event_at if one.old is not None and is_told else None,
         "verified_at": at if one.tag.is_verified else None,
         "created_at": created_at,
         "logical_bytes": logical_bytes,
         "vanished_in": None,
+        "published_at": _published_at(one),
     }
+
+
+def _published_at(one: _Weighed) -> int | None:
+    """What the registry's listing said of where the tag points now; what it said of elsewhere counts no more."""
+    if one.tag.published_at is not None:
+        return to_micros(one.tag.published_at)
+    return one.old.published_at if one.old is not None and not one.differs else None
+
+
+def _tagged_at(one: _Weighed, at: int) -> int:
+    """Since when, at latest, a tag points where it was found to point at ``at``; counts where it is new or moved.
+
+    The registry's listing may know an earlier time than that of the reading. It is believed as far as it can be true:
+    the tag pointed elsewhere since ``old.tagged_at``. Only the row takes it: a point of the history says what was
+    observed when, and from points alone is worked out which of crawl and event came later.
+    """
+    if one.tag.published_at is None:
+        return at
+    published_at = min(to_micros(one.tag.published_at), at)
+    return published_at if one.old is None or published_at >= one.old.tagged_at else at
 
 
 def _stored(tag: TagReading) -> bytes | None:

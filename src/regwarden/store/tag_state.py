@@ -45,7 +45,7 @@ FROM (SELECT repository_id, tag, at, digest, cause, effective_at FROM tag_histor
 JOIN repositories p ON p.id = w.repository_id
 """
 _ROW: Final = """
-SELECT t.repository_id, t.name, t.id, t.manifest_id, t.event_at, t.tagged_at, t.first_seen_at, m.digest
+SELECT t.repository_id, t.name, t.id, t.manifest_id, t.event_at, t.tagged_at, t.first_seen_at, m.digest, t.published_at
 FROM tags t LEFT JOIN manifests m ON m.id = t.manifest_id
 WHERE t.repository_id = {repository} AND t.name = {name}
 """
@@ -119,6 +119,7 @@ class _Row:
     tagged_at: int
     first_seen_at: int
     digest: bytes | None
+    published_at: int | None
 
 
 def _load_winners(connection: Connection, keys: Sequence[TagKey]) -> dict[TagKey, _Winner]:
@@ -142,7 +143,9 @@ def _load_winners(connection: Connection, keys: Sequence[TagKey]) -> dict[TagKey
 def _load_rows(connection: Connection, keys: Sequence[TagKey]) -> dict[TagKey, _Row]:
     found = select_by_key(connection, _ROW, keys)
     return {
-        (row[0], row[1]): _Row(row[2], row[3], row[4], row[5], row[6], None if row[7] is None else bytes(row[7]))
+        (row[0], row[1]): _Row(
+            row[2], row[3], row[4], row[5], row[6], None if row[7] is None else bytes(row[7]), row[8]
+        )
         for row in found
     }
 
@@ -189,7 +192,14 @@ def _is_news(winner: _Winner, row: _Row | None) -> bool:
     if row is None or row.digest is None:
         return True
     said = (bytes(row.digest), row.event_at, row.tagged_at, row.first_seen_at)
-    return said != (winner.digest, event_at, winner.since, winner.appeared_at)
+    return said != (winner.digest, event_at, _since(winner, row), winner.appeared_at)
+
+
+def _since(winner: _Winner, row: _Row | None) -> int:
+    """Since when at latest: a listing may have told of an earlier time than that of the crawl which observed it."""
+    if row is None or row.published_at is None or row.digest != winner.digest or winner.cause != CRAWL:
+        return winner.since
+    return min(winner.since, row.tagged_at)
 
 
 def _save(connection: Connection, present: dict[TagKey, _Winner], before: dict[TagKey, _Row]) -> set[TagKey]:
@@ -209,7 +219,8 @@ def _save(connection: Connection, present: dict[TagKey, _Winner], before: dict[T
                 "manifest_id": manifest_id,
                 "state": "ok" if state in ("read", "unread") else "unreadable",
                 "first_seen_at": winner.appeared_at,
-                "tagged_at": winner.since,
+                "tagged_at": _since(winner, old),
+                "published_at": old.published_at if old is not None and old.digest == winner.digest else None,
                 "event_at": winner.at if winner.cause != CRAWL else None,
                 "created_at": created_at,
                 "logical_bytes": logical_bytes,
