@@ -34,7 +34,10 @@ QUESTIONS: dict[str, dict[str, str]] = {
     "GET /manifests": {"registry": "prod"},
     "GET /blobs": {"registry": "prod"},
     "GET /registries/{registry}": {"embed": "repositories"},
-    "GET /usage": {"top": "1"},
+    "GET /usage": {"top": "1", "registry": "prod", "group_by": "path"},
+    "GET /plans/{plan_id}": {"group_by": "path"},
+    "GET /gitlab/cleanup": {"project": "team/app"},
+    "GET /gitlab/cleanup/simulation": {"project": "team/app", "as_of": "2026-12-01"},
     "GET /allow/check": {"image": "registry.example.test/team/app:1.2.0"},
 }
 BODIES: dict[str, Any] = {

@@ -20,8 +20,10 @@ from typing import Any
 
 import yaml
 
+from regwarden.store.database import Access, open_database
+from tests.gitlab_inventory import make_gitlab
 from tests.notifications import pull, push, remove
-from tests.sample_inventory import small_registry
+from tests.sample_inventory import run_cli, small_registry
 from tests.serving import Service, running_service, wait_for
 
 BRIEF_SERVICE = Path(__file__).parent / "e2e" / "brief_service.py"
@@ -110,6 +112,7 @@ def fuzzed_service(directory: Path) -> Iterator[FuzzedService]:
     tokens_file = directory / "tokens.yaml"
     listed = [{"name": name, "token": token, "grants": [grant]} for name, (token, grant) in TOKENS.items()]
     tokens_file.write_text(yaml.safe_dump({"tokens": listed}))
+    _make_lab(directory)
     with ExitStack() as stack:
         prod, other = (stack.enter_context(small_registry()) for _ in range(2))
         configuration = CONFIGURATION.format(prod=prod.url, other=other.url, tokens_file=json.dumps(str(tokens_file)))
@@ -117,6 +120,16 @@ def fuzzed_service(directory: Path) -> Iterator[FuzzedService]:
         fuzzed = FuzzedService(service)
         _fill(fuzzed)
         yield fuzzed
+
+
+def _make_lab(directory: Path) -> None:
+    """In the database of the service before it begins: what is known of a GitLab that is not configured any more."""
+    url = f"sqlite:///{directory / 'inventory.sqlite3'}"
+    with small_registry() as registry:
+        made = run_cli(directory, "crawl", registry.url, "--name", "lab", "--database", url)
+    assert made.exit_code == 0, made.stderr
+    with open_database(url, access=Access.WRITE) as database:
+        make_gitlab(database, "lab")
 
 
 def _fill(fuzzed: FuzzedService) -> None:
@@ -148,7 +161,7 @@ def _fill(fuzzed: FuzzedService) -> None:
         "tag": ["1.0.0", "1.1.0", "latest", "edge"],
         "digest": [digest],
         "plan_id": plans,
-        "crawl_id": [1, 2],
+        "crawl_id": [2, 3],
         "delivery_id": [3],
         "protection_id": [held["id"]],
         "entry_id": [one["id"] for one in allowed],

@@ -33,8 +33,9 @@ from regwarden.testing.images import (
     sbom,
     signature_tag,
 )
+from tests.gitlab_double.modes import ROOT
 
-NAMES: Final = ("app", "app/web", "mirror/deep/er", "team/lib", "team/tool")
+NAMES: Final = tuple(ROOT + name for name in ("app", "app/web", "mirror/deep/er", "team/lib", "team/tool"))
 PLATFORMS: Final = ("linux/amd64", "linux/arm64", "linux/arm/v7")
 NEWEST: Final = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -19,6 +19,7 @@ from regwarden.library_access import AccessQuestions
 from regwarden.library_allow_questions import AllowQuestions
 from regwarden.library_cleanup import CleanupQuestions
 from regwarden.library_events import EventQuestions
+from regwarden.library_gitlab import GitlabQuestions
 from regwarden.library_lists import ListQuestions
 from regwarden.library_policies import PolicyQuestions
 from regwarden.library_pulls import PullQuestions
@@ -55,6 +56,7 @@ class Inventory(
     TimeQuestions,
     AccessQuestions,
     AllowQuestions,
+    GitlabQuestions,
 ):
     """What is known of the registries, in one database. Made by ``connect``; close it, or use it in ``with``.
 
@@ -156,11 +158,30 @@ class Inventory(
         """How complete and how old the inventory of each registry is."""
         return self._read(lambda connection: coverage_within(connection, names, self._reach))
 
-    def usage(self, *names: str, top: int = 20, as_of: datetime | str | None = None) -> UsageReport:
-        """Totals per registry, the ``top`` largest repositories and tags, and the problems; at ``as_of``, or now."""
+    def usage(
+        self,
+        *names: str,
+        top: int = 20,
+        as_of: datetime | str | None = None,
+        group_by: str | None = None,
+        depth: int | None = None,
+    ) -> UsageReport:
+        """Totals per registry, the ``top`` largest repositories and tags, and the problems; at ``as_of``, or now.
+
+        With ``group_by`` (``project``, ``group``, ``owner`` or ``path``) also ``groups``; ``depth`` is how many parts
+        of a group or path make one. Raises ``InputError`` for others. Who belongs to which project is that of today.
+        """
         moment = past_moment(as_of)
         now = moment or clock.now()
-        return self._read_as_of(moment, names, lambda found: usage_within(found, names, top, now, self._reach))
+        from regwarden.library_groups import add_groups, add_remarks, read_grouping
+
+        grouping = None if group_by is None and depth is None else read_grouping(group_by, depth)
+
+        def read(connection: Connection) -> UsageReport:
+            report = add_remarks(connection, usage_within(connection, names, top, now, self._reach))
+            return report if grouping is None else add_groups(connection, report, grouping, names, self._reach)
+
+        return self._read_as_of(moment, names, read)
 
     def problems(self, registry: str | None = None, repository: str | None = None) -> list[ReportedProblem]:
         """What could not be read, or is not as it should be, in everything, one registry or one repository."""

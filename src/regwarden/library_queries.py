@@ -53,7 +53,7 @@ def blob_conditions(*, missing: bool, orphaned: bool) -> tuple[str, ...]:
 def moment_of(arguments: QueryArguments) -> datetime:
     """The aware moment up to which ages count. Raises ``InputError`` for a text that is not a date."""
     given = arguments.get("age_from")
-    return (past_moment(arguments.get("as_of")) or clock.now()) if given is None else _read_moment(given)
+    return (past_moment(arguments.get("as_of")) or clock.now()) if given is None else read_moment(given)
 
 
 def past_moment(as_of: datetime | str | None) -> datetime | None:
@@ -61,10 +61,11 @@ def past_moment(as_of: datetime | str | None) -> datetime | None:
 
     Raises ``InputError`` for a text that is not a date.
     """
-    return None if as_of is None else min(_read_moment(as_of), clock.now())
+    return None if as_of is None else min(read_moment(as_of), clock.now())
 
 
-def _read_moment(given: datetime | str) -> datetime:
+def read_moment(given: datetime | str) -> datetime:
+    """An aware moment, which may lie ahead. Raises ``InputError`` for a text that is not a date."""
     if isinstance(given, datetime):
         return given.replace(tzinfo=UTC) if given.tzinfo is None else given
     return _parse_date(str(given).strip())

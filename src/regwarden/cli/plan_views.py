@@ -29,6 +29,7 @@ _REPOSITORY_COLUMNS: Final = (
 _VERDICT_COLUMNS: Final = ("outcome", "registry", "repository", "tag", "digest", "reason")
 _STEP_COLUMNS: Final = ("position", "kind", "registry", "repository", "digest", "tags", "size_bytes", "state", "detail")
 _GUARD_COLUMNS: Final = ("code", "level", "state", "registry", "repository", "subject", "message")
+_GROUP_COLUMNS: Final = ("repository_count", "step_count", "tag_count", "manifest_count", "freed_alone_bytes")
 _SHOWN_REPOSITORIES: Final = 50
 _SHOWN_GUARDS: Final = 3
 
@@ -36,6 +37,8 @@ _SHOWN_GUARDS: Final = 3
 def show_plan(invocation: Invocation, inventory: Inventory, plan_id: int, *, repository: str | None = None) -> int:
     """Print the sum of a plan. Returns the exit status: 3 if a guard forbids to apply it."""
     report = inventory.plan(plan_id, repository=repository)
+    for warning in report.warnings:
+        invocation.warn(warning)
     status = PARTLY_DONE if report.summary.is_blocked and report.summary.state == "open" else 0
     if invocation.output == Format.TABLE:
         _say_plan(invocation, report)
@@ -62,6 +65,22 @@ def show_steps(invocation: Invocation, inventory: Inventory, plan_id: int, *, re
     """List the changes at the registry, in order."""
     rows = inventory.plan_steps(plan_id, repository=repository)
     invocation.printer.rows(rows, _STEP_COLUMNS, nothing="the plan changes nothing")
+
+
+def show_groups(
+    invocation: Invocation, inventory: Inventory, plan_id: int, *, by: str, depth: int | None = None
+) -> None:
+    """List what the plan does in each project, group, owner or path."""
+    from regwarden.core.grouping import NO_GROUP
+
+    found = inventory.plan_groups(plan_id, by, depth=depth)
+    if invocation.output == Format.JSON:
+        invocation.printer.rows(found, ("registry", "group", *_GROUP_COLUMNS))
+        return
+    is_table, has_several = invocation.output == Format.TABLE, len({row.registry for row in found}) > 1
+    rows = ({**row, by: row.group or (NO_GROUP if is_table else None)} for row in found)
+    columns = (*(("registry",) if has_several or not is_table else ()), by, *_GROUP_COLUMNS)
+    invocation.printer.rows(rows, columns, nothing="the plan changes nothing")
 
 
 def show_guards(invocation: Invocation, inventory: Inventory, plan_id: int) -> None:
@@ -167,4 +186,5 @@ def _as_record(report: PlanReport) -> dict[str, object]:
         "guards": [dict(row) for row in report.guards],
         "root_guard_counts": dict(report.root_guard_counts),
         "approvals": [dict(row) for row in report.approvals],
+        "warnings": list(report.warnings),
     }

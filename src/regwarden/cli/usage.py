@@ -47,6 +47,14 @@ _GROWTH_COLUMNS: Final = (
     "stored_bytes",
     "stored_change_bytes",
 )
+_GROUP_COLUMNS: Final = (
+    "repository_count",
+    "tag_count",
+    "logical_bytes",
+    "stored_bytes",
+    "exclusive_bytes",
+    "shared_bytes",
+)
 _BAR_WIDTH: Final = 20
 _TAG_COLUMNS: Final = ("repository", "tag", "logical_bytes", "exclusive_bytes", "created_at")
 
@@ -59,6 +67,14 @@ _TAG_COLUMNS: Final = ("repository", "tag", "logical_bytes", "exclusive_bytes", 
 @click.option("--since", metavar="WHEN", help="With --growth: from a date, or an age as 90d, on.")
 @click.option("--by", type=click.Choice(["day", "week", "month"]), help="With --growth: a row for each. [default: day]")
 @click.option("--repository", metavar="NAME", help="With --growth: only of this repository.")
+@click.option(
+    "--group-by",
+    type=click.Choice(["project", "group", "owner", "path"]),
+    help="A row for each: GitLab's projects, their groups or owners, or the beginning of the path.",
+)
+@click.option(
+    "--depth", type=click.IntRange(1, 64), help="With --group-by: how many parts of a group or path. [default: all, 1]"
+)
 @click.option("--refresh", "wants_refresh", is_flag=True, help="Crawl first.")
 @pass_invocation
 def command(invocation: Invocation, registries: tuple[str, ...], **options: Any) -> int:
@@ -75,6 +91,8 @@ def command(invocation: Invocation, registries: tuple[str, ...], **options: Any)
       regwarden usage --top 20
       regwarden usage --as-of 2026-11-03
       regwarden usage --growth --since 1y --by month
+      regwarden usage --group-by path
+      regwarden usage production --group-by group --depth 1
     """
     from regwarden.cli.freshness import refresh, require_registries, say_moment
     from regwarden.library_queries import past_moment
@@ -87,15 +105,23 @@ def command(invocation: Invocation, registries: tuple[str, ...], **options: Any)
         if options["is_growth"]:
             _print_growth(invocation, inventory, registries, options)
         else:
-            report = inventory.usage(*registries, top=options["top"], as_of=moment)
+            by = options["group_by"]
+            report = inventory.usage(*registries, top=options["top"], as_of=moment, group_by=by, depth=options["depth"])
             say_moment(invocation, inventory, moment, registries)
-            print_usage(invocation.printer, report)
+            if by is not None and invocation.output != Format.JSON:
+                _print_groups(invocation.printer, report, by)
+            else:
+                print_usage(invocation.printer, report)
     return status
 
 
 def _check(options: dict[str, Any]) -> None:
     if options["is_growth"] and options["as_of"] is not None:
         raise click.UsageError("--growth and --as-of exclude each other")
+    if options["is_growth"] and options["group_by"] is not None:
+        raise click.UsageError("--growth and --group-by exclude each other")
+    if options["depth"] is not None and options["group_by"] is None:
+        raise click.UsageError("--depth needs --group-by")
     if options["wants_refresh"] and options["as_of"] is not None:
         raise click.UsageError(NO_PAST_CRAWL)
     given = [f"--{name}" for name in ("since", "by", "repository") if options[name] is not None]
@@ -132,6 +158,7 @@ def print_usage(printer: Printer, report: UsageReport) -> None:
     if printer.format == Format.JSON:
         printer.record(asdict(report))
         return
+    _say_remarks(printer, report)
     if printer.format != Format.TABLE:
         printer.rows(registries, tuple(registries[0]) if registries else ())
         return
@@ -147,6 +174,23 @@ def print_usage(printer: Printer, report: UsageReport) -> None:
     )
     _print_part(printer, "Largest tags, by logical size", report.largest_tags, _TAG_COLUMNS, has_several)
     _print_part(printer, "Problems", report.problems, ("code", "problem_count"), has_several)
+
+
+def _print_groups(printer: Printer, report: UsageReport, by: str) -> None:
+    """Content that several repositories of a group share counts once in it: rows are no sums, and add up to more."""
+    from regwarden.core.grouping import NO_GROUP
+
+    none = NO_GROUP if printer.format == Format.TABLE else None
+    rows = [{**asdict(one), by: one.group or none} for one in report.groups]
+    is_table, has_several = printer.format == Format.TABLE, len({one.registry for one in report.groups}) > 1
+    columns = (*(("registry",) if has_several or not is_table else ()), by, *_GROUP_COLUMNS)
+    _say_remarks(printer, report)
+    printer.rows(rows, columns, nothing="there are no repositories yet: regwarden crawl")
+
+
+def _say_remarks(printer: Printer, report: UsageReport) -> None:
+    for remark in report.remarks:
+        printer.talk(escape_controls(remark))
 
 
 def _print_part(

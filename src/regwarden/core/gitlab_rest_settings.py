@@ -69,8 +69,9 @@ url = {url}
 username = {username}
 # Make this file, readable for the service alone. Its first line is what `access_token` was.
 password_file = "/etc/regwarden/registry-password"
-# GitLab issues the registry's tokens.
-token_hosts = [{token_host}]"""
+# GitLab issues the registry's tokens and knows the projects.
+kind = "gitlab"
+gitlab_url = {gitlab_url}"""
 _LDAP: Final = """\
 # The same search without an account, then a bind as the entry that was found. The certificate is verified now: if your
 # authority is not one of the system's, add ca_bundle = "FILE". If nobody may read entryUUID, add identity_attribute.
@@ -118,8 +119,7 @@ def import_gitlab_rest_settings(text: str) -> ImportedSettings:
     reading = _read(text)
     _warn_of_secrets(reading)
     general, registry = reading.values["general"], reading.values["registry"]
-    address, _ = _address(reading, "registry_base_url")
-    _, token_host = _address(reading, "gitlab_base_url")
+    address, gitlab_url = _address(reading, "registry_base_url"), _address(reading, "gitlab_base_url")
     name = toml_text(address.partition("://")[2])
     if general["debug"].lower() in _TRUE:
         reading.warnings.append("general.debug is ignored: there is no debugger to reach from outside")
@@ -134,7 +134,7 @@ def import_gitlab_rest_settings(text: str) -> ImportedSettings:
             name=name,
             url=toml_text(address),
             username=toml_text(registry["username"]),
-            token_host=toml_text(token_host),
+            gitlab_url=toml_text(gitlab_url),
         ),
         *_directory(reading.values["ldap"], name),
     ]
@@ -224,8 +224,8 @@ def _lifetime(written: str) -> str:
     return f"{count}{unit}"
 
 
-def _address(reading: _Reading, key: str) -> tuple[str, str]:
-    """An address without its slash at the end, and its host with the port."""
+def _address(reading: _Reading, key: str) -> str:
+    """An address without its slash at the end."""
     written = reading.values["registry"][key].strip()
     try:
         parts = urlsplit(written)
@@ -235,7 +235,7 @@ def _address(reading: _Reading, key: str) -> tuple[str, str]:
         raise InputError(f"registry.{key} is not an address", hint="Write https://gitlab.example.com/ without a user.")
     if parts.scheme == "http":
         reading.warnings.append(f"registry.{key} is http: the access token crosses the network readable")
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}", parts.netloc.lower()
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
 def _directory(ldap: dict[str, str], name: str) -> list[str]:

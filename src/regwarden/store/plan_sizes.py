@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -41,7 +41,8 @@ def measure_plan(
     if registry_id is None:
         raise NotFound(f"nothing is known of the registry {registry[:80]!r}", code="unknown-registry")
     graph = load_graph(connection, registry_id)
-    removed = _find_pairs(connection, registry_id, graph, deleted)
+    names = [name for name, _ in deleted]
+    removed = find_deleted(connection, registry_id, graph, names, [Digest.stored_form(one) for _, one in deleted])
     left = graph.pair_is_read & ~removed
     before, after = (_Content(graph, pairs) for pairs in (graph.pair_is_read, left))
     untagged_bytes = _held_by_untagged(graph, removed, after)
@@ -123,8 +124,10 @@ def _load_ids(connection: Connection, graph: Graph, wanted: set[bytes]) -> dict[
     return {digest: manifest_id for digest, manifest_id in rows if digest in wanted}
 
 
-def _find_pairs(connection: Connection, registry_id: int, graph: Graph, deleted: Collection[RepositoryDigest]) -> Flags:
-    """Which pairs of the graph are meant."""
+def find_deleted(
+    connection: Connection, registry_id: int, graph: Graph, in_repositories: Sequence[str], stored: Sequence[bytes]
+) -> Flags:
+    """Which pairs of the graph are meant by names of repositories and, beside each, a digest as it is stored."""
     removed = np.zeros(len(graph.pair_manifest), dtype=np.bool_)
     names = fetch(
         connection,
@@ -133,9 +136,8 @@ def _find_pairs(connection: Connection, registry_id: int, graph: Graph, deleted:
         .order_by(repositories.c.name),
     )
     places = {name: place for place, (name,) in enumerate(names)}
-    stored = [Digest.stored_form(digest) for _, digest in deleted]
     ids = _load_ids(connection, graph, set(stored))
-    repository = np.fromiter((places.get(name, -1) for name, _ in deleted), dtype=np.int32)
+    repository = np.fromiter((places.get(name, -1) for name in in_repositories), dtype=np.int32)
     manifest_ids = np.fromiter((ids.get(digest, -1) for digest in stored), dtype=np.int64)
     exists = (repository >= 0) & (manifest_ids >= 0)
     repository, manifest = repository[exists], Lookup(graph.manifest_ids).find(manifest_ids[exists])

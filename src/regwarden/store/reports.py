@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from sqlalchemy import Row, func, select
@@ -18,6 +18,9 @@ from sqlalchemy.sql.elements import ColumnElement
 from regwarden.core.oci.digests import Digest
 from regwarden.store.schema import crawl_problems, crawls, manifests, registries, repositories, tags
 from regwarden.store.times import from_micros
+
+if TYPE_CHECKING:
+    from regwarden.store.group_sizes import GroupUsage
 
 _LARGEST: Final = 20
 
@@ -106,13 +109,18 @@ class ProblemCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageReport:
-    """Totals per registry, and the largest repositories and tags over all of them."""
+    """Totals per registry, the largest repositories and tags over all of them, and groups where they were asked for.
+
+    ``remarks`` are sentences about what the figures cannot know.
+    """
 
     registries: tuple[RegistryOverview, ...]
     by_stored: tuple[RepositoryUsage, ...]
     by_exclusive: tuple[RepositoryUsage, ...]
     largest_tags: tuple[TagUsage, ...]
     problems: tuple[ProblemCount, ...]
+    groups: tuple[GroupUsage, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ async def test_every_link_of_the_root_can_be_followed_or_says_what_it_wants(api:
         "history": "/api/v1/history{?reference}",
         "allow-check": "/api/v1/allow/check{?image}",
         "exports": "/api/v1/exports/{noun}",
+        "gitlab-cleanup-simulation": "/api/v1/gitlab/cleanup/simulation{?project}",
     }
     for name in links.keys() - templates.keys() - {"events-stream", "allow", "allow-decisions"}:
         answer = await api.get(links[name]["href"].removeprefix("/api/v1"))

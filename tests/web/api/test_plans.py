@@ -39,6 +39,14 @@ async def test_a_plan_is_made_and_shown(api: Api, people: None):
     assert [(one["action"], one["principal"]) for one in audit] == [("plan-create", "cleaner")]
 
 
+async def test_that_repositories_are_dropped_is_asked_for_in_the_body(api: Api, people: None):
+    plan_id = await make_plan(api, repositories=["team/web"], drops_repositories=True)
+    shown = (await api.get(f"/plans/{plan_id}", who="viewer")).json
+    assert shown["drops_repositories"] is True
+    guards = (await api.get(f"/plans/{plan_id}/guards")).items
+    assert "cannot-drop" in {one["code"] for one in guards}  # this registry is no GitLab
+
+
 async def test_its_parts_are_paged(api: Api, people: None):
     plan_id = await make_plan(api, tags=TAGS)
     for part in ("steps", "verdicts"):

@@ -103,7 +103,8 @@ def _say_rest(policy: Source, translation: Translation) -> None:
         message = f"GitLab runs it every {cadence.text()}; here a plan is made when you ask for one"
         translation.say(Severity.NOTE, "schedule", cadence.path, message)
     message = (
-        "rules that protect tags are set elsewhere in GitLab: add them to protect, where the registry does not hold"
+        "rules that protect tags are set elsewhere in GitLab: they hold by themselves in a registry of kind gitlab; "
+        "elsewhere add them to protect"
     )
     translation.say(Severity.NOTE, "protected-tags", policy.path, message)
 

@@ -25,6 +25,7 @@ ROUTERS: Final[tuple[str, ...]] = (
     "contents",
     "exports",
     "reports",
+    "gitlab",
     "crawls",
     "events",
     "pulls",

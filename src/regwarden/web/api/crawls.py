@@ -42,7 +42,11 @@ class CrawlBody(Body):
     with_configs: bool = Field(default=True, description="Read the configuration of images, too.")
     verify: bool = Field(default=False, description="Probe that everything exists.")
     verify_blobs: bool = Field(default=False, description="Ask for each blob.")
-    accept_disappearance: bool = Field(default=False, description="Believe it when suspiciously much has vanished.")
+    accept_disappearance: bool = Field(
+        default=False,
+        description="Believe it when suspiciously much has vanished, or GitLab lists something no more and does not "
+        "let us look.",
+    )
     concurrency: int | None = Field(default=None, ge=1, le=256, description="Requests in flight at the same time.")
     requests_per_second: float | None = Field(
         default=None, ge=LEAST_RATE, le=10_000, description="At most so many requests."
@@ -127,9 +131,10 @@ async def show_notifications(
     registry: RegistryName,
     *,
     form: Annotated[Literal["lean", "full", "none"], Query(description="Without or with events of blobs.")] = "lean",
-    flavour: Annotated[Literal["distribution", "gitlab"], Query(description="Whose configuration it is for.")] = (
-        "distribution"
-    ),
+    flavour: Annotated[
+        Literal["distribution", "gitlab"] | None,
+        Query(description="Whose configuration it is for. Without: by the kind of the registry."),
+    ] = None,
     hook_url: Annotated[Line | None, Query(description="How the registry reaches the service, if not as set.")] = None,
 ) -> Response:
     """Say whether the notifications of a registry arrive, and what makes it send them: `block`.
@@ -142,7 +147,7 @@ async def show_notifications(
     def work(inventory: Inventory) -> Response:
         with naming("hook_url"):
             report = inventory.notifications(
-                registry, form=form, flavour=flavour, address=hook_url or "", with_secret=False
+                registry, form=form, flavour=flavour or "", address=hook_url or "", with_secret=False
             )
         hosts = inventory.unknown_hosts() if caller.reach.is_everything else None
         own = path_to("registries", registry)

@@ -42,3 +42,12 @@ def read_number(text: str | None) -> int | None:
 def _bad() -> WrongParameter:
     hint = "Follow the link `next` of the page before."
     return WrongParameter("cursor", "this is no cursor of this list", hint=hint, code="bad-cursor")
+
+
+def read_place(cursor: str | None) -> int:
+    """How many entries came before, where the cursor is that number. Raises ``WrongParameter``."""
+    if cursor is None:
+        return 0
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 10):
+        raise WrongParameter("cursor", "the cursor does not belong to this list", code="bad-cursor")
+    return int(cursor)

@@ -29,6 +29,7 @@ from regwarden.web.api.parameters import Cursor, Limit
 from regwarden.web.api.plan_access import PlanId, is_visible, plan_path, require_visible
 from regwarden.web.api.policies import PolicyTexts
 from regwarden.web.api.problems import WrongParameter
+from regwarden.web.api.questions import Grouping
 from regwarden.web.api.routing import new_router
 from regwarden.web.api.work import Body, Line, naming
 from regwarden.web.control import Tell
@@ -61,6 +62,9 @@ class PlanBody(Body):
     waive: Lines = Field(description="Guards that are waived, by name.")
     expires: Line = Field(default=DEFAULT_EXPIRY, description="How long it may be applied.")
     untagged_known: bool = Field(default=False, description="Nothing untagged is there but what is known.")
+    drops_repositories: bool = Field(
+        default=False, description="Delete also each repository of which nothing stays, where the registry can."
+    )
     probe: bool = Field(default=True, description="Ask the registries whether they delete at all.")
 
     def arguments(self) -> PlanArguments:
@@ -134,8 +138,11 @@ async def create_plan(caller: Planner, body: PlanBody) -> Response:
 
 
 @router.get("/plans/{plan_id}")
-async def show_plan(caller: Reader, plan_id: PlanId, repository: Repository = None) -> Response:
-    """What goes, what stays, what it frees, what holds it back, who agreed, and how far it has come."""
+async def show_plan(caller: Reader, plan_id: PlanId, groups: Grouping, repository: Repository = None) -> Response:
+    """What goes, what stays, what it frees, what holds it back, who agreed, and how far it has come.
+
+    `group_by` adds `groups`: what it does in each, and what that part would free at most if it alone were applied.
+    """
     await require_visible(caller, plan_id)
     with naming("repository"):
         chooser(repository)
@@ -146,7 +153,11 @@ async def show_plan(caller: Reader, plan_id: PlanId, repository: Repository = No
         "guards": report.guards,
         "root_guard_counts": report.root_guard_counts,
         "approvals": report.approvals,
+        "warnings": report.warnings,
     }
+    if (by := groups.by) is not None:
+        found = await caller.ask(lambda inventory: inventory.plan_groups(plan_id, by, depth=groups.depth))
+        fields["groups"] = found
     return document(fields, _plan_links(plan_id))
 
 

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
+from fastapi import Depends, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from regwarden.core.conditions import parse_condition, parse_sort
 from regwarden.core.fields import Noun
+from regwarden.core.grouping import MAX_DEPTH, GroupBy, check_depth
 from regwarden.core.patterns import parse_pattern
 from regwarden.errors import InputError
 from regwarden.library_queries import QueryArguments, blob_conditions, past_moment
 from regwarden.web.api.parameters import MAX_LIMIT, USUAL_LIMIT
 from regwarden.web.api.problems import WrongParameter
+from regwarden.web.api.work import naming
 
 _MOST_VALUES: Final = 200
 # What says, in an error that the inventory raises, which parameter it was.
@@ -179,6 +182,33 @@ def fields_named() -> Any:
         if field is None or isinstance(error, WrongParameter):
             raise
         raise WrongParameter(field, error.message, hint=error.hint, code=error.code) from error
+
+
+GroupWord = Literal["project", "group", "owner", "path"]
+
+
+class Grouped(NamedTuple):
+    """By what repositories are to be put together, if at all."""
+
+    by: GroupWord | None
+    depth: int | None
+
+
+async def _grouped(
+    group_by: Annotated[GroupWord | None, Query(description="Put repositories together by this.")] = None,
+    depth: Annotated[
+        int | None, Query(ge=1, le=MAX_DEPTH, description="How many parts of a group (all) or path (one) make one.")
+    ] = None,
+) -> Grouped:
+    if depth is not None and group_by is None:
+        raise WrongParameter("depth", "a depth is nothing without group_by", hint="Say group_by=group or path.")
+    if group_by is not None:
+        with naming("depth"):
+            check_depth(GroupBy(group_by), depth)
+    return Grouped(group_by, depth)
+
+
+Grouping = Annotated[Grouped, Depends(_grouped)]
 
 
 def _check(name: str, texts: Sequence[str], parse: Callable[[str], object]) -> None:

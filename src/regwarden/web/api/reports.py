@@ -13,13 +13,14 @@ from starlette.responses import Response
 from regwarden.core.quantities import parse_moment_or_duration
 from regwarden.errors import InputError, NotFound
 from regwarden.library import Inventory
+from regwarden.web.api.cursors import read_place
 from regwarden.web.api.documents import Listed, document, linked, listing, own_path
 from regwarden.web.api.inventory import AsOf, Reader
 from regwarden.web.api.links import registry_path, repository_path, tag_path
 from regwarden.web.api.lists import find_registry, find_tag_name
 from regwarden.web.api.parameters import Cursor, Limit, RegistryName, RepositoryName, TagName
 from regwarden.web.api.problems import WrongParameter
-from regwarden.web.api.questions import fields_named
+from regwarden.web.api.questions import Grouping, fields_named
 from regwarden.web.api.routing import new_router
 
 router = new_router("reports")
@@ -30,19 +31,22 @@ Registries = Annotated[tuple[str, ...], Query(max_length=200, description="Only 
 async def show_usage(
     caller: Reader,
     request: Request,
+    groups: Grouping,
     registry: Registries = (),
+    *,
     top: Annotated[int, Query(ge=1, le=1000, description="How many of the largest are named.")] = 20,
     as_of: AsOf = None,
 ) -> Response:
     """Say what everything weighs: totals of registries, the largest repositories and tags, the problems.
 
-    Totals of a registry that you may not see all of are null.
+    Totals of a registry that you may not see all of are null. With `group_by` also `groups`, of the repositories that
+    you may see: what several of a group share counts once in it, and `group` is null for those that belong to none.
     """
 
     def work(inventory: Inventory) -> Response:
         _require_known(inventory, registry)
         with fields_named():
-            found = asdict(inventory.usage(*registry, top=top, as_of=as_of))
+            found = asdict(inventory.usage(*registry, top=top, as_of=as_of, group_by=groups.by, depth=groups.depth))
         for name in ("by_stored", "by_exclusive"):
             found[name] = [
                 linked(row, {"self": repository_path(row["registry"], row["repository"])}) for row in found[name]
@@ -95,7 +99,7 @@ async def list_problems(
     cursor: Cursor = None,
 ) -> Response:
     """List what could not be read, or is not as it should be."""
-    start = _place(cursor)
+    start = read_place(cursor)
 
     def work(inventory: Inventory) -> Response:
         if registry is not None:
@@ -162,14 +166,6 @@ def _problem(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _require_known(inventory: Inventory, names: Iterable[str]) -> None:
     for name in names:
         find_registry(inventory, name)
-
-
-def _place(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) < 10):
-        raise WrongParameter("cursor", "the cursor does not belong to this list", code="bad-cursor")
-    return int(cursor)
 
 
 def _check_moment(name: str, text: str) -> None:

@@ -79,7 +79,7 @@ async def send_parts(
     gone = asyncio.create_task(channel.wait_until_gone())
     try:
         while not telling.is_done and not gone.done():
-            part = await database.read(telling)
+            part = await database.read(telling, is_repeatable=False)
             await channel.send({"type": "http.response.body", "body": part, "more_body": not telling.is_done})
     except StoreError as error:
         log.warning("a document is cut off", reason=error.message)
