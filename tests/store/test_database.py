@@ -98,7 +98,8 @@ async def test_a_failing_write_does_not_touch_those_that_share_its_transaction(d
     assert isinstance(results[1], NotFound)
     assert isinstance(results[3], DBAPIError)
     assert await database.read(names) == ["a", "b"]
-    assert len(set(numbers)) == 1
+    # On PostgreSQL each has its own (test_row_locks).
+    assert database.dialect == "postgresql" or len(set(numbers)) == 1
 
 
 async def test_nobody_is_answered_before_the_commit(database_url, opened):

@@ -15,7 +15,7 @@ from regwarden.core.oci.digests import Digest
 from regwarden.store.crawls import BegunCrawl
 from regwarden.store.drifts import loss_report
 from regwarden.store.event_schema import drifts, rereads
-from regwarden.store.inventory import RepositoryReading, TagReading
+from regwarden.store.inventory import Naming, RepositoryReading, TagReading
 from regwarden.store.publishing import publish
 from regwarden.store.schema import (
     crawls,
@@ -86,6 +86,7 @@ class World:
             catalog_position=0,
             state=state,
             started_at=at,
+            naming=Naming(self.registry_id, at),
             tags={tag: TagReading(one, "ok", at) for tag, one in found.items()},
             vanished=tuple(vanished),
             manifests=frozenset(found.values()),
@@ -199,6 +200,7 @@ def test_readings_in_quick_succession_stay_in_order_whatever_skew_was_measured(w
         catalog_position=0,
         state="complete",
         started_at=minutes(0.1),
+        naming=Naming(world.registry_id, minutes(0.1)),
         tags={"a": TagReading(digest(1), "ok", minutes(0.1))},
         margin=CRAWL_MARGIN + timedelta(minutes=5),
     )
@@ -277,5 +279,6 @@ def settle(world: World) -> None:
         endpoint_changed=False,
         capabilities={},
         done=frozenset(),
+        naming=Naming(world.registry_id, minutes(0)),
     )
     asyncio.run(settle_vanished(world.database, begun, CRAWL_MARGIN))

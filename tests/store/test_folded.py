@@ -43,7 +43,7 @@ def test_a_blob_that_a_crawl_found_missing_is_back_when_it_is_pushed(database: D
     take_in(database, uploaded)
     missed = {(1, 1): False}
     at = START + timedelta(minutes=5)
-    database.write_now(lambda connection: save_blob_checks(connection, missed, at))
+    database.write_now(lambda connection: save_blob_checks(connection, missed, {1: "a"}, at))
     deleted = select(repository_blobs.c.deleted_at)
     assert database.read_now(lambda connection: connection.execute(deleted).scalar_one()) is not None
     take_in(database, event("push", "a", minute=10, digest=digest_of(7), media_type=BLOB, size=9))

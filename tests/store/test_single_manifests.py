@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import insert, select
 
+from regwarden import clock
 from regwarden.core.coverage import Problem
 from regwarden.core.oci.configs import parse_config
 from regwarden.core.oci.digests import Digest
@@ -23,7 +24,7 @@ from regwarden.store.schema import (
     tags,
 )
 from regwarden.store.single_manifests import SingleReading, publish_manifests
-from regwarden.store.times import to_micros
+from regwarden.store.times import from_micros, to_micros
 from regwarden.testing.images import image, image_config, index, layer
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=UTC)
@@ -127,6 +128,14 @@ def test_problems_of_what_was_examined_are_replaced_and_those_of_others_stay(fil
     publish(filled, CHILD.digest)
     assert [row.code for row in rows(filled, crawl_problems)] == ["bad-manifest"]
     assert rows(filled, repositories)[0].problem_count == 1
+
+
+def test_figures_are_outdated_from_when_it_is_kept_however_long_the_reading_took(filled):
+    before = clock.now()
+    read_child(filled)
+    publish(filled, CHILD.digest, at=NOON)
+    (registry,) = rows(filled, registries)
+    assert from_micros(registry.changed_at) >= before
 
 
 def test_a_repository_that_has_another_name_by_now_is_left_alone(filled):

@@ -16,6 +16,7 @@ from regwarden.core.oci.digests import Digest
 from regwarden.store.bulk import bulk_upsert
 from regwarden.store.chunks import chunked
 from regwarden.store.database import Database
+from regwarden.store.row_locks import lock_repositories
 from regwarden.store.schema import (
     blobs,
     crawl_problems,
@@ -75,8 +76,19 @@ def load_digests(connection: Connection, blob_ids: Iterable[int]) -> dict[int, D
     return found
 
 
-def save_blob_checks(connection: Connection, checks: Mapping[tuple[int, int], bool], at: datetime) -> None:
-    """Keep answers to blob probes: (repository id, blob id) → whether it is there."""
+def save_blob_checks(
+    connection: Connection, checks: Mapping[tuple[int, int], bool], names: Mapping[int, str], at: datetime
+) -> set[int]:
+    """Keep answers to blob probes: (repository id, blob id) → whether it is there.
+
+    ``names`` are what the repositories (by id) were asked under. Of those that are called otherwise by now nothing is
+    kept; their ids are returned.
+    """
+    lock_repositories(connection, names)
+    same: set[int] = set()
+    for chunk in chunked(sorted(names)):
+        found = select(repositories.c.id, repositories.c.name).where(repositories.c.id.in_(chunk))
+        same.update(row.id for row in connection.execute(found) if row.name == names[row.id])
     moment = to_micros(at)
     bulk_upsert(
         connection,
@@ -90,15 +102,19 @@ def save_blob_checks(connection: Connection, checks: Mapping[tuple[int, int], bo
                 "deleted_at": None if is_there else moment,
             }
             for (repository_id, blob_id), is_there in checks.items()
+            if repository_id in same
         ],
         update=("verified_at", "deleted_at"),
         conflict=("repository_id", "blob_id"),
     )
+    return names.keys() - same
 
 
 def forget_unneeded(connection: Connection, pairs: Iterable[tuple[int, int]]) -> None:
     """Forget that blobs are missing which no manifest of the repository needs any more: (repository id, blob id)."""
-    for repository_id, blob_id in pairs:
+    ordered = sorted(pairs)
+    lock_repositories(connection, (repository_id for repository_id, _ in ordered))
+    for repository_id, blob_id in ordered:
         connection.execute(
             delete(repository_blobs).where(
                 repository_blobs.c.repository_id == repository_id, repository_blobs.c.blob_id == blob_id
@@ -184,6 +200,7 @@ def _confirm_problems(connection: Connection, *, ids: Sequence[int], moment: int
 
 
 def _count_problems(connection: Connection, *, repository_ids: Sequence[int]) -> None:
+    lock_repositories(connection, repository_ids)
     of_repository = crawl_problems.c.repository_id == repositories.c.id
     count = select(func.count()).select_from(crawl_problems).where(of_repository).scalar_subquery()
     connection.execute(update(repositories).where(repositories.c.id.in_(repository_ids)).values(problem_count=count))

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -110,7 +111,7 @@ def save_contents(connection: Connection, contents: Sequence[ManifestContent]) -
     if not contents:
         return ()
     parsed = [content.manifest for content in contents if content.manifest is not None]
-    blob_ids, problems = _save_blobs(connection, parsed)
+    blob_ids, problems = save_blobs(connection, parsed, {})
     own = {content.digest for content in contents}
     rows = [_manifest_row(content, blob_ids) for content in contents]
     bulk_upsert(
@@ -124,9 +125,13 @@ def save_contents(connection: Connection, contents: Sequence[ManifestContent]) -
     return problems
 
 
-def save_outline(connection: Connection, outlines: Sequence[Manifest]) -> tuple[tuple[Manifest, dict[str, Any]], ...]:
-    """Keep the blobs and children of manifests whose bytes are not known. Returns the columns that follow from them."""
-    blob_ids, _ = _save_blobs(connection, outlines)
+def save_outline(
+    connection: Connection, outlines: Sequence[Manifest], blob_ids: Mapping[bytes, int]
+) -> tuple[tuple[Manifest, dict[str, Any]], ...]:
+    """Keep the children of manifests whose bytes are not known. Returns the columns that follow from them.
+
+    ``blob_ids`` has their blobs, which were kept before (``save_blobs``).
+    """
     _save_children(connection, outlines, own=())
     return tuple((outline, _content_columns(outline, blob_ids)) for outline in outlines)
 
@@ -197,8 +202,15 @@ def date_tags(connection: Connection, repository_id: int, manifest_ids: Collecti
         )
 
 
-def _save_blobs(connection: Connection, parsed: Sequence[Manifest]) -> tuple[dict[bytes, int], tuple[Problem, ...]]:
-    """Keep the blobs of manifests; where declarations of one digest differ the smallest counts and it is noted."""
+def save_blobs(
+    connection: Connection, parsed: Sequence[Manifest], others: Mapping[bytes, tuple[str, int]]
+) -> tuple[dict[bytes, int], tuple[Problem, ...]]:
+    """Keep the blobs of manifests; where declarations of one digest differ the smallest counts and it is noted.
+
+    ``others`` are blobs (digest as stored → media type and size in bytes) of which nothing changes if they are known.
+    Returns the ids of all. Whoever keeps blobs and manifests in one transaction keeps the blobs first
+    (``row_locks``), and all of them at once.
+    """
     declared: dict[bytes, tuple[str, int]] = {}
     conflicts: set[bytes] = set()
     for manifest in parsed:
@@ -209,19 +221,20 @@ def _save_blobs(connection: Connection, parsed: Sequence[Manifest]) -> tuple[dic
                 conflicts.add(key)
             if before is None or blob.size_bytes < before[1]:
                 declared[key] = (blob.media_type, blob.size_bytes)
-    if not declared:
-        return {}, ()
+    more = {key: named for key, named in others.items() if key not in declared}
+    # Looked up first: on PostgreSQL every insert that meets an existing row uses up an id, and packed ids are 32 bits.
     known = _find_blobs(connection, declared)
-    missing = [key for key in declared if key not in known]
+    ids = bulk_ids(connection, blobs, "digest", more)
+    missing = {key: named for key, named in (declared | more).items() if key not in known and key not in ids}
     bulk_upsert(
         connection,
         blobs,
-        [{"digest": key, "media_type": declared[key][0], "size_bytes": declared[key][1]} for key in missing],
+        [{"digest": key, "media_type": named[0], "size_bytes": named[1]} for key, named in missing.items()],
         conflict=("digest",),
     )
-    # Looked up first: on PostgreSQL every insert that meets an existing row uses up an id, and packed ids are 32 bits.
-    known |= _find_blobs(connection, missing)
-    for key, kept in known.items():
+    known |= _find_blobs(connection, [key for key in missing if key in declared])
+    ids |= bulk_ids(connection, blobs, "digest", [key for key in missing if key in more])
+    for key, kept in sorted(known.items(), key=itemgetter(0)):
         media_type, size_bytes = declared[key]
         if media_type and kept.media_type in ("", media_types.ANY_BLOB):
             connection.execute(update(blobs).where(blobs.c.id == kept.id).values(media_type=media_type))
@@ -240,7 +253,7 @@ def _save_blobs(connection: Connection, parsed: Sequence[Manifest]) -> tuple[dic
         Problem("", "", str(Digest.from_bytes(key)), "size-conflict", "manifests declare different sizes for this blob")
         for key in sorted(conflicts)
     )
-    return {key: kept.id for key, kept in known.items()}, problems
+    return ids | {key: kept.id for key, kept in known.items()}, problems
 
 
 @dataclass(frozen=True, slots=True)

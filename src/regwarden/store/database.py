@@ -19,6 +19,7 @@ from regwarden.errors import Conflict, StoreError
 from regwarden.store import migrations, postgresql, sqlite
 from regwarden.store.addresses import DatabaseAddress, parse_database_address
 from regwarden.store.faults import explain
+from regwarden.store.repeating import MOST_ATTEMPTS, repeat
 from regwarden.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -74,12 +75,14 @@ class Database:
         """Whether everything is lost when it is closed."""
         return self._engines.readers is None
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T], *, is_repeatable: bool = True) -> T:
         """The result of ``work`` on one snapshot, in a reader thread; trying to write there fails.
 
+        ``work`` is run again on a new snapshot where PostgreSQL gives the first one up (for a migration, or on a
+        standby), unless it is not ``is_repeatable``: because what it has done lives on outside of it.
         Raises StoreError when the database fails, and whatever ``work`` raises.
         """
-        return await asyncio.wrap_future(self._submit_read(work))
+        return await asyncio.wrap_future(self._submit_read(work, MOST_ATTEMPTS if is_repeatable else 1))
 
     async def write(self, work: Callable[[Connection], T], *, urgent: bool = False) -> T:
         """The result of ``work`` in the writer thread, after its COMMIT; if it raises, nothing of it is kept.
@@ -95,7 +98,7 @@ class Database:
         """As ``read``, for synchronous callers: in the calling thread, except in memory."""
         if self._engines.readers is None:
             return self._submit_read(work).result()
-        return self._read(self._engines.readers, work)
+        return self._read(self._engines.readers, work, MOST_ATTEMPTS)
 
     def write_now(self, work: Callable[[Connection], T]) -> T:
         """As ``write``, for synchronous callers of any thread but the writer's."""
@@ -131,19 +134,23 @@ class Database:
         self._reader_threads.shutdown(wait=True)
         self._engines.resources.close()
 
-    def _submit_read(self, work: Callable[[Connection], T]) -> Future[T]:
+    def _submit_read(self, work: Callable[[Connection], T], attempt_count: int = MOST_ATTEMPTS) -> Future[T]:
         readers = self._engines.readers
         if readers is None:
             return self._require_writer().submit(lambda connection: _without_writing(connection, work))
         try:
-            return self._reader_threads.submit(self._read, readers, work)
+            return self._reader_threads.submit(self._read, readers, work, attempt_count)
         except RuntimeError:
             message = "the database has been closed"
             raise StoreError(message, code="database-closed") from None
 
-    def _read(self, readers: Engine, work: Callable[[Connection], T]) -> T:
-        with explained(self._address), readers.connect() as connection:
-            return work(connection)
+    def _read(self, readers: Engine, work: Callable[[Connection], T], attempt_count: int) -> T:
+        def attempt() -> T:
+            with readers.connect() as connection:
+                return work(connection)
+
+        with explained(self._address):
+            return repeat(attempt, attempt_count)
 
     def _require_writer(self) -> Writer:
         if self._writer is None:

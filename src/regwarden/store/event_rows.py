@@ -28,15 +28,20 @@ def insert_new_events(
 ) -> frozenset[str]:
     """Keep events of one source; returns the ids of those that were not known."""
     ids = [event.event_id for event, *_ in kept]
-    if connection.dialect.name == "postgresql":
-        # Another process may be at the same events: its insert is waited for, and then they are known.
-        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 7))", (source,))
+    # Another process may be at the same events: its insert is waited for, and then they are known.
+    lock_events(connection, source)
     known: set[str] = set()
     for chunk in chunked(ids):
         known.update(connection.execute(_KNOWN, {"of_source": source, "ids": chunk}).scalars())
     rows = [_row(source, registry_id, one, state) for one in kept if one[0].event_id not in known]
     bulk_upsert(connection, events, rows, conflict=_KEY)
     return frozenset(ids) - known
+
+
+def lock_events(connection: Connection, source: str) -> None:
+    """Let no other process apply events of a source (a registry's name) until the transaction ends."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtextextended(%s, 7))", (source,))
 
 
 def _row(source: str, registry_id: int | None, kept: Kept, state: str) -> dict[str, Any]:

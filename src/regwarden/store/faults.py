@@ -9,6 +9,7 @@ from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, InterfaceError,
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from regwarden.errors import InputError, RegwardenError, StoreError
+from regwarden.store.repeating import is_transient
 
 if TYPE_CHECKING:
     from regwarden.store.addresses import DatabaseAddress
@@ -89,6 +90,10 @@ def explain(error: BaseException, address: DatabaseAddress) -> BaseException:
     elif isinstance(error, DataError):
         message = "a text or a number cannot be kept or looked for in the database"
         return _caused(InputError(message, hint="Leave out characters that are not printable.", code="bad-text"), error)
+    elif is_transient(error):
+        message = f"other processes changed the same rows of {address.display_url} again and again"
+        hint = "Nothing of this was kept; run the command again."
+        return _caused(StoreError(message, hint=hint, code="database-conflict"), error)
     elif isinstance(error, OperationalError | InterfaceError) or _is_refusal(error):
         return _caused(_explain_postgresql(str(original), address), error)
     return error

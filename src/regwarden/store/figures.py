@@ -16,6 +16,7 @@ from regwarden.store import schema
 from regwarden.store.arrays import Flags, Integers, Lookup
 from regwarden.store.bulk import bulk_upsert
 from regwarden.store.columns import read_in_batches, read_integers
+from regwarden.store.row_locks import lock_repositories, lock_repositories_of_tags
 from regwarden.store.tag_sizes import UNKNOWN
 from regwarden.store.times import to_micros
 
@@ -105,11 +106,21 @@ def write_rows(connection: Connection, rows: FigureRows) -> None:
     arrays = [_nullable(column) for column in (*rows.values.values(), *rows.keys.values())]
     if not len(rows):
         return
+    _lock(connection, rows)
     if connection.dialect.name == "sqlite":
         connection.exec_driver_sql(_sqlite_update(rows.table, tuple(rows.values), tuple(rows.keys)), _tuples(arrays))
         return
     sql = _postgresql_update(rows.table, columns, tuple(rows.values), tuple(rows.keys))
     connection.exec_driver_sql(sql, tuple(arrays))
+
+
+def _lock(connection: Connection, rows: FigureRows) -> None:
+    """Take what whoever changes these rows has first: they are of many repositories."""
+    if rows.table is schema.tags:
+        lock_repositories_of_tags(connection, rows.keys["id"].tolist())
+    elif rows.table is not schema.manifests:
+        column = "id" if rows.table is schema.repositories else "repository_id"
+        lock_repositories(connection, rows.keys[column].tolist())
 
 
 def write_days(connection: Connection, registry_id: int, rows: FigureRows, at: datetime) -> None:

@@ -14,17 +14,17 @@ from sqlalchemy import bindparam, or_, select
 from sqlalchemy.engine import Connection
 
 from regwarden.core.folding import Changes, ContentChange
-from regwarden.core.oci.digests import Digest
-from regwarden.store.bulk import Join, bulk_find, bulk_ids, bulk_join, bulk_upsert
+from regwarden.core.oci.manifests import Manifest
+from regwarden.store.bulk import Join, bulk_find, bulk_join, bulk_upsert
 from regwarden.store.chunks import chunked
+from regwarden.store.contents import save_blobs
 from regwarden.store.event_schema import pull_days
 from regwarden.store.existence import EVERYTHING, Touched, note_removals, refresh_existence, touch
 from regwarden.store.keyed import select_by_key
 from regwarden.store.pull_doubts import find_surprising, sorted_by_time
-from regwarden.store.referenced import save_references
+from regwarden.store.referenced import build_outlines, save_references
 from regwarden.store.rereads import Reread
 from regwarden.store.schema import (
-    blobs,
     manifests,
     removals,
     repositories,
@@ -95,6 +95,7 @@ class _Work:
     manifest_ids: dict[bytes, int] = field(default_factory=dict)
     blob_ids: dict[bytes, int] = field(default_factory=dict)
     unread: set[bytes] = field(default_factory=set)
+    outlines: list[Manifest] = field(default_factory=list)
     outcome: AppliedChanges = field(default_factory=AppliedChanges)
 
     def repository_id(self, name: str) -> int:
@@ -105,8 +106,9 @@ class _Work:
 def apply_changes(connection: Connection, place: Place, changes: Changes, now: datetime) -> AppliedChanges:
     """Write what a batch of new events changes."""
     work = _Work(connection, place, changes, now, _ensure_repositories(connection, place, changes))
-    _save_manifests(work)
+    facts = _find_facts(work)
     _save_blobs(work)
+    _save_manifests(work, facts)
     removed = _save_removals(work)
     changed = _save_points(work, removed)
     _save_pulls(work)
@@ -130,14 +132,25 @@ def _ensure_repositories(connection: Connection, place: Place, changes: Changes)
     return {row[1]: _Repository(*row) for row in select_by_key(connection, _REPOSITORY, keys)}
 
 
-def _save_manifests(work: _Work) -> None:
+def _find_facts(work: _Work) -> dict[bytes, ContentChange]:
+    """What the batch tells of manifests, by digest; and what it tells of the content of those that are not read yet."""
+    facts: dict[bytes, ContentChange] = {}
+    for (_, digest), change in work.changes.manifests.items():
+        facts.setdefault(digest.to_bytes(), change)
+    _find_manifests(work, facts)
+    told = {}
+    for (_, digest), change in work.changes.manifests.items():
+        key = digest.to_bytes()
+        if change.references and (key in work.unread or key not in work.manifest_ids):
+            told[digest] = change
+    work.outlines = build_outlines(told)
+    return facts
+
+
+def _save_manifests(work: _Work, facts: dict[bytes, ContentChange]) -> None:
     connection, touched = work.connection, work.changes.manifests
     if not touched:
         return
-    facts: dict[bytes, ContentChange] = {}
-    for (_, digest), change in touched.items():
-        facts.setdefault(digest.to_bytes(), change)
-    _find_manifests(work, facts)
     missing = [key for key in sorted(facts) if key not in work.manifest_ids]
     bulk_upsert(
         connection,
@@ -161,12 +174,7 @@ def _save_manifests(work: _Work) -> None:
         rows.append({"repository_id": work.repository_id(name), "manifest_id": manifest_id} | _content_row(change))
     clocks = ("alive_at", "pushed_at", "pulled_at", "fetched_at", "checked_at")
     bulk_join(connection, repository_manifests, rows, Join(clocks, least=("first_seen_at",)))
-    told = {
-        key: change
-        for (_, digest), change in touched.items()
-        if change.references and (key := digest.to_bytes()) in work.unread
-    }
-    save_references(connection, {Digest.from_bytes(key): change for key, change in told.items()})
+    save_references(connection, work.outlines, work.blob_ids)
     if any(change.pushed_at is not None for change in touched.values()) or work.unread:
         work.outcome.is_changed = True
 
@@ -191,23 +199,11 @@ def _content_row(change: ContentChange) -> dict[str, Any]:
 
 def _save_blobs(work: _Work) -> None:
     touched = work.changes.blobs
-    if not touched:
+    named = {digest.to_bytes(): (change.media_type, change.size_bytes or 0) for (_, digest), change in touched.items()}
+    if not named and not work.outlines:
         return
-    sizes: dict[bytes, ContentChange] = {digest.to_bytes(): change for (_, digest), change in touched.items()}
-    # Looked up first: on PostgreSQL every insert that meets an existing row uses up an id, and packed ids are 32 bits.
-    known = bulk_ids(work.connection, blobs, "digest", sizes)
-    missing = [key for key in sorted(sizes) if key not in known]
-    bulk_upsert(
-        work.connection,
-        blobs,
-        [
-            {"digest": key, "media_type": sizes[key].media_type, "size_bytes": sizes[key].size_bytes or 0}
-            for key in missing
-        ],
-        conflict=("digest",),
-    )
-    known |= bulk_ids(work.connection, blobs, "digest", missing)
-    work.blob_ids = known
+    work.blob_ids, _ = save_blobs(work.connection, work.outlines, named)
+    known = work.blob_ids
     rows = []
     for (name, digest), change in touched.items():
         latest = [at for at in (change.fetched_at, change.checked_at) if at is not None]

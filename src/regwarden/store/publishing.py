@@ -19,8 +19,9 @@ from regwarden.store.database import Database
 from regwarden.store.drifts import count_confirmed, withdraw_missed_deletes
 from regwarden.store.event_schema import events
 from regwarden.store.existence import EVERYTHING
-from regwarden.store.inventory import RepositoryReading, ensure_repository, find_repository
+from regwarden.store.inventory import RepositoryReading, find_repository
 from regwarden.store.manifest_publishing import save_absent, save_present
+from regwarden.store.naming import discard_renamed, ensure_named
 from regwarden.store.problems import Replacement, load_problem_ids, split_replacement, write_problems
 from regwarden.store.rereads import note_rereads
 from regwarden.store.schema import (
@@ -87,30 +88,56 @@ class _Survey:
     problems: tuple[Replacement, ...]
 
 
-async def publish(database: Database, reading: RepositoryReading, now: Callable[[], datetime]) -> Published:
-    """Make a reading the inventory's state of that repository. Its manifests must have been kept before."""
-    registry_id, name = reading.registry_id, reading.name
-    repository_id = await database.read(lambda connection: find_repository(connection, registry_id, name))
+async def publish(database: Database, reading: RepositoryReading, now: Callable[[], datetime]) -> Published | None:
+    """Make a reading the inventory's state of that repository. Its manifests must have been kept before.
+
+    ``None`` if the repository was renamed since its name was learned: then the reading does not count, and what the
+    repository is called now is noted to be read.
+    """
+    repository_id = await _find_place(database, reading)
     if repository_id is None:
-        repository_id = await database.write(
-            lambda connection: ensure_repository(connection, registry_id, name, reading.started_at)
-        )
+        return None
     total = TagChanges()
     for attempt in range(_MOST_ATTEMPTS):
         survey = await database.read(partial(_survey, repository_id=repository_id, reading=reading))
+        if survey is None:  # its row was joined with that of its new name
+            await database.write(lambda connection: discard_renamed(connection, reading.naming, reading.name))
+            return None
         is_last = attempt == _MOST_ATTEMPTS - 1
         finish = partial(_finish, survey=survey, reading=reading, now=now, is_last=is_last)
-        steps = [*_steps(survey, reading), _Step(1, finish)]
-        is_finished = False
-        for unit in _units(steps):
-            for outcome in await database.write(partial(_run, repository_id=repository_id, unit=unit)):
-                if isinstance(outcome, TagChanges):
-                    _add(total, outcome)
-                is_finished = outcome is True
-        if is_finished:
+        run = partial(_run, repository_id=repository_id, reading=reading)
+        outcome = await _write(database, [*_steps(survey, reading), _Step(1, finish)], run, total)
+        if outcome is None:
+            return None
+        if outcome:
             total.confirmed_count += survey.deleted_count
             break
     return Published(repository_id, total.new_count, total.moved_count, total.confirmed_count, total.drift_count)
+
+
+async def _find_place(database: Database, reading: RepositoryReading) -> int | None:
+    """The repository's id; a new one gets a row, unless it was renamed."""
+    registry_id, name = reading.registry_id, reading.name
+    found = await database.read(lambda connection: find_repository(connection, registry_id, name))
+    if found is not None:
+        return found
+    return await database.write(lambda connection: ensure_named(connection, reading.naming, name))
+
+
+async def _write(
+    database: Database, steps: Sequence[_Step], run: Callable[..., list[Any] | None], total: TagChanges
+) -> bool | None:
+    """Do the work in units; returns what the last step says, ``None`` as soon as the repository is called otherwise."""
+    is_finished = False
+    for unit in _units(steps):
+        outcomes = await database.write(partial(run, unit=unit))
+        if outcomes is None:
+            return None
+        for outcome in outcomes:
+            if isinstance(outcome, TagChanges):
+                _add(total, outcome)
+            is_finished = outcome is True
+    return is_finished
 
 
 def _add(total: TagChanges, more: TagChanges) -> None:
@@ -134,15 +161,18 @@ def _units(steps: Iterable[_Step]) -> Iterator[list[_Step]]:
         yield unit
 
 
-def _run(connection: Connection, *, repository_id: int, unit: Sequence[_Step]) -> list[Any]:
-    """Do a unit of work with the repository to itself.
+def _run(
+    connection: Connection, *, repository_id: int, reading: RepositoryReading, unit: Sequence[_Step]
+) -> list[Any] | None:
+    """Do a unit of work with the repository to itself; nothing (``None``) if it is called otherwise by now.
 
     What events and our own deletions change waits for it, or is seen by it: on PostgreSQL they lock the same row,
     and would otherwise be overwritten with what was known before them.
     """
-    connection.execute(
-        select(repositories.c.id).where(repositories.c.id == repository_id).with_for_update(key_share=True)
-    )
+    same = select(repositories.c.name).where(repositories.c.id == repository_id).with_for_update(key_share=True)
+    name = connection.execute(same).scalar()
+    if discard_renamed(connection, reading.naming, reading.name) or name != reading.name:
+        return None
     return [step.work(connection) for step in unit]
 
 
@@ -168,9 +198,11 @@ def _steps(survey: _Survey, reading: RepositoryReading) -> Iterator[_Step]:
         yield _Step(UNIT_ROWS, partial(_drop_checkpoints, repository_id=repository_id, crawl_id=reading.crawl_id))
 
 
-def _survey(connection: Connection, *, repository_id: int, reading: RepositoryReading) -> _Survey:
-    before = load_tag_rows(connection, repository_id)
+def _survey(connection: Connection, *, repository_id: int, reading: RepositoryReading) -> _Survey | None:
     context = _load_context(connection, repository_id)
+    if context is None:
+        return None
+    before = load_tag_rows(connection, repository_id)
     settled_at = to_micros(reading.settled_at)
     is_watched = reading.is_complete and _is_watched(context)
     place = Place(
@@ -200,15 +232,15 @@ def _survey(connection: Connection, *, repository_id: int, reading: RepositoryRe
     )
 
 
-def _load_context(connection: Connection, repository_id: int) -> Row[Any]:
-    """Since when events come in, and when the repository and the whole registry were read before."""
+def _load_context(connection: Connection, repository_id: int) -> Row[Any] | None:
+    """Since when events come in, and when the repository, if it is there, and the whole registry were read before."""
     columns = repositories.c
     return connection.execute(
         select(columns.seen_at, columns.settled_at, columns.crawl_id, registries.c.events_since)
         .add_columns(crawls.c.started_at.label("crawled_at"), registries.c.crawl_state)
         .select_from(repositories.join(registries).outerjoin(crawls, crawls.c.id == registries.c.crawl_id))
         .where(columns.id == repository_id)
-    ).one()
+    ).one_or_none()
 
 
 def _is_watched(context: Row[Any]) -> bool:

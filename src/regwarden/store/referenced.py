@@ -5,7 +5,7 @@ They stand in for the content until that is read: labels, creation time, subject
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import update
 from sqlalchemy.engine import Connection
@@ -18,13 +18,18 @@ from regwarden.store.contents import save_outline
 from regwarden.store.schema import manifests
 
 
-def save_references(connection: Connection, told: Mapping[Digest, ContentChange]) -> None:
-    """Keep the outline of unread manifests; what is not an image or an index is left alone."""
-    outlines = []
-    for digest, change in told.items():
-        if change.media_type in media_types.READABLE_MANIFESTS and change.size_bytes is not None:
-            outlines.append(_outline(digest, change, change.size_bytes))
-    for manifest, columns in save_outline(connection, outlines):
+def build_outlines(told: Mapping[Digest, ContentChange]) -> list[Manifest]:
+    """What events tell of manifests; what is not an image or an index is left out."""
+    return [
+        _outline(digest, change, change.size_bytes)
+        for digest, change in told.items()
+        if change.media_type in media_types.READABLE_MANIFESTS and change.size_bytes is not None
+    ]
+
+
+def save_references(connection: Connection, outlines: Sequence[Manifest], blob_ids: Mapping[bytes, int]) -> None:
+    """Keep the outlines of unread manifests; ``blob_ids`` has their blobs, which were kept before."""
+    for manifest, columns in save_outline(connection, outlines, blob_ids):
         connection.execute(
             update(manifests)
             .where(manifests.c.digest == manifest.digest.to_bytes(), manifests.c.state == "unread")

@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Table, delete, or_, select, update
+from sqlalchemy import Table, and_, delete, func, or_, select, update
 from sqlalchemy.engine import Connection
 
 from regwarden.core.folding import Rename
+from regwarden.core.history import CRAWL_MARGIN
 from regwarden.store.bulk import Join, bulk_join
 from regwarden.store.event_schema import pull_days, repository_renames
 from regwarden.store.existence import Touched, refresh_existence
+from regwarden.store.inventory import find_repository
+from regwarden.store.renamed_readings import forget_findings, move_rereads, read_again
 from regwarden.store.schema import (
     crawl_checkpoints,
     crawl_problems,
+    crawls,
     removals,
     repositories,
     repository_blobs,
@@ -83,28 +87,48 @@ def apply_renames(connection: Connection, registry_id: int, renames: Collection[
     # All that are known: one that arrives late may be followed by others.
     known = load_renames(connection, registry_id) if ordered else []
     for one in ordered:
-        columns = repositories.c
-        below = columns.name.startswith(f"{one.old_path}/", autoescape=True)
-        found = connection.execute(
-            select(columns.id, columns.name).where(
-                columns.registry_id == registry_id,
-                columns.first_seen_at < to_micros(one.at),
-                or_(columns.name == one.old_path, below),
-            )
-        ).all()
-        for row in found:
-            name = one.new_path + row.name[len(one.old_path) :]
-            _rename(connection, registry_id, row.id, present_name(name, to_micros(one.at), known))
+        at = to_micros(one.at)
+
+        def present(name: str, old_path: str = one.old_path, new_path: str = one.new_path, at: int = at) -> str:
+            return present_name(new_path + name[len(old_path) :], at, known)
+
+        for row in _load_renamed(connection, registry_id, one):
+            name = present(row.name)
+            repository_id = _rename(connection, registry_id, row.id, name)
+            forget_findings(connection, registry_id, repository_id, row.name, name)
+            # What was read at that time may be nobody's, and so may be what both were together.
+            if row.was_read_since or (row.crawl_id is not None and repository_id != row.id):
+                read_again(connection, registry_id, name, at)
+        move_rereads(connection, registry_id, one.old_path, at, present)
 
 
-def _rename(connection: Connection, registry_id: int, repository_id: int, name: str) -> None:
-    taken = connection.execute(
-        select(repositories.c.id).where(repositories.c.registry_id == registry_id, repositories.c.name == name)
-    ).scalar()
+def _load_renamed(connection: Connection, registry_id: int, rename: Rename) -> Sequence[Any]:
+    """The repositories of before the rename, and whether they may have been read about then or later."""
+    columns = repositories.c
+    below = columns.name.startswith(f"{rename.old_path}/", autoescape=True)
+    since = to_micros(rename.at - CRAWL_MARGIN)
+    was_read_since = and_(crawls.c.id.is_not(None), func.coalesce(crawls.c.finished_at, since) >= since)
+    return connection.execute(
+        select(columns.id, columns.name, columns.crawl_id, was_read_since.label("was_read_since"))
+        .select_from(repositories.outerjoin(crawls, crawls.c.id == columns.crawl_id))
+        .where(
+            columns.registry_id == registry_id,
+            columns.first_seen_at < to_micros(rename.at),
+            or_(columns.name == rename.old_path, below),
+        )
+        .order_by(columns.name)
+    ).all()
+
+
+def _rename(connection: Connection, registry_id: int, repository_id: int, name: str) -> int:
+    """Returns the id of the repository that is called so then."""
+    taken = find_repository(connection, registry_id, name)
     if taken is None:
         connection.execute(update(repositories).where(repositories.c.id == repository_id).values(name=name))
     elif taken != repository_id:
-        _merge(connection, repository_id, int(taken))
+        _merge(connection, repository_id, taken)
+        return taken
+    return repository_id
 
 
 def _merge(connection: Connection, source_id: int, target_id: int) -> None:

@@ -12,6 +12,7 @@ from datetime import datetime
 from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
+from regwarden import clock
 from regwarden.core.coverage import Problem
 from regwarden.core.oci.digests import Digest
 from regwarden.store.bulk import Join, bulk_ids, bulk_join
@@ -62,15 +63,19 @@ def load_deleted_manifests(
     return found
 
 
-def publish_manifests(connection: Connection, reading: SingleReading) -> None:
-    """Take a reading into the inventory. The content of its manifests must have been kept before."""
+def publish_manifests(connection: Connection, reading: SingleReading) -> bool:
+    """Take a reading into the inventory. The content of its manifests must have been kept before.
+
+    Returns ``False``, and takes nothing, if no repository is called so: it was renamed in the meantime, and what was to
+    be read is noted under its new name.
+    """
     repository_id = connection.execute(
-        select(repositories.c.id).where(
-            repositories.c.registry_id == reading.registry_id, repositories.c.name == reading.repository
-        )
+        select(repositories.c.id)
+        .where(repositories.c.registry_id == reading.registry_id, repositories.c.name == reading.repository)
+        .with_for_update(key_share=True)
     ).scalar()
     if repository_id is None:
-        return  # renamed in the meantime: the events name it by its new name
+        return False
     at = to_micros(reading.at)
     here = [digest.to_bytes() for digest in sorted(reading.here)]
     ids = bulk_ids(connection, manifests, "digest", here)
@@ -100,11 +105,14 @@ def publish_manifests(connection: Connection, reading: SingleReading) -> None:
         .values(newest_created_at=newest, problem_count=_replace_problems(connection, repository_id, reading))
     )
     if here:
+        # Not when the reading began: it may have taken longer than computing the figures without it.
+        moment = to_micros(max(reading.at, clock.now()))
         connection.execute(
             update(registries)
-            .where(registries.c.id == reading.registry_id, func.coalesce(registries.c.changed_at, at) <= at)
-            .values(changed_at=at)
+            .where(registries.c.id == reading.registry_id, func.coalesce(registries.c.changed_at, moment) <= moment)
+            .values(changed_at=moment)
         )
+    return True
 
 
 def _refresh_tags(connection: Connection, repository_id: int, manifest_ids: Sequence[int]) -> None:

@@ -1,7 +1,9 @@
 """How do many callers share one writer? Whatever is queued is committed together, each piece of work in a SAVEPOINT.
 
 A failing piece is rolled back alone. Callers are answered only after COMMIT, so what they were told is on disk.
-Urgent work waits for one piece of ordinary work at most, and never shares a transaction with any.
+Urgent work waits for one piece of ordinary work at most, and never shares a transaction with any. On PostgreSQL no
+ordinary work shares one: each piece locks rows in an order that others keep too (``row_locks``), but two pieces after
+each other do not, and other processes lock rows at the same time.
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from regwarden.clock import monotonic
 from regwarden.errors import StoreError
+from regwarden.store.repeating import MOST_ATTEMPTS, is_transient, pause_seconds
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -25,12 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _LONGEST_BATCH_SECONDS: Final = 0.25
-_MOST_ATTEMPTS: Final = 5
 _TRUSTED_SECONDS: Final = 1.0
 _SAVEPOINT: Final = "regwarden_unit"
-_FIRST_PAUSE_SECONDS: Final = 0.02
-# https://www.postgresql.org/docs/current/errcodes-appendix.html: serialization_failure, deadlock_detected
-_TRANSIENT_STATES: Final = frozenset({"40001", "40P01"})
 
 
 class _Unit:
@@ -163,10 +162,15 @@ class Writer:
             return self._again.popleft()
         return self._queue.take_like(first)
 
+    def _is_alone(self, first: _Unit) -> bool:
+        """Whether a unit has a transaction to itself, and so needs no SAVEPOINT: nothing else would be lost with it."""
+        if first.is_urgent:  # deliveries come like this
+            return not self._queue.has_urgent() and not self._again
+        return self._engine.dialect.name == "postgresql"
+
     def _run_batch(self, first: _Unit) -> None:
         outcomes: list[_Outcome] = []
-        # Nothing else would be lost with it, so it needs no SAVEPOINT: deliveries come like this.
-        is_alone = first.is_urgent and not self._queue.has_urgent() and not self._again
+        is_alone = self._is_alone(first)
         try:
             connection = self._connect()
             with connection.begin():
@@ -211,8 +215,8 @@ class Writer:
         unit, error = outcome.unit, outcome.error
         if error is None:
             unit.future.set_result(outcome.result)
-        elif (outcome.is_repeatable or _is_transient(error)) and unit.attempt_count < _MOST_ATTEMPTS:
-            unit.not_before = monotonic() + _FIRST_PAUSE_SECONDS * 2**unit.attempt_count
+        elif (outcome.is_repeatable or is_transient(error)) and unit.attempt_count < MOST_ATTEMPTS:
+            unit.not_before = monotonic() + pause_seconds(unit.attempt_count)
             self._again.append(unit)
         else:
             unit.future.set_exception(self._explain(error))
@@ -263,7 +267,3 @@ def _is_in_transaction(connection: Connection) -> bool:
     if connection.dialect.name == "sqlite":
         return bool(driver_connection.in_transaction)
     return bool(driver_connection.info.transaction_status.name == "INTRANS")
-
-
-def _is_transient(error: BaseException) -> bool:
-    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _TRANSIENT_STATES
