@@ -22,6 +22,10 @@ WORKERS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores < 4 ? c
 # What pytest is given: `make test TESTS=tests/core` or `make test PYTEST_FLAGS="-n0 -x"`.
 TESTS ?=
 PYTEST_FLAGS ?= -n $(WORKERS) --dist worksteal
+# What `make gitlab-tests` runs, and with which kinds of GitLab's registry.
+GITLAB_MODES ?= database files plain
+GITLAB_TESTS := $(addprefix tests/e2e/test_,$(addsuffix .py,live_inventory beside_the_service skopeo ground_truth \
+	token_registry servers cleanup_live cleanup_commands cleanup_races cleanup_collection undo api_cleanup))
 # The registry that `make demo` reads; empty is the bundled sample registry.
 REGISTRY ?=
 # One inventory for each registry, so that they do not mix; the sample's begins anew each time.
@@ -56,6 +60,13 @@ demo: $(VENV)/.runtime ## set up, crawl the bundled sample registry and report (
 .PHONY: test
 test: $(VENV)/.dev ## set up and run all tests; those that need a missing server are skipped, visibly
 	$(BIN)/pytest $(PYTEST_FLAGS) $(TESTS)
+
+.PHONY: gitlab-tests
+gitlab-tests: $(VENV)/.dev ## all tests of inventory, events and cleanup behind a GitLab, in each of its modes
+	for mode in $(GITLAB_MODES); do \
+	  echo "== REGWARDEN_TEST_GITLAB=$$mode"; \
+	  REGWARDEN_TEST_GITLAB=$$mode $(BIN)/pytest $(PYTEST_FLAGS) -rs $(or $(TESTS),$(GITLAB_TESTS)); \
+	done
 
 .PHONY: servers
 servers: ## install the servers that tests use (root, Debian), none left running; with Go, Distribution 3.x too

@@ -61,11 +61,21 @@ def push_workload(url: str, *, repositories: int = 50, tags: int = 20, is_oci: b
         shared.append(push.blob(name, _bytes(f"repository {number}", LAYER_BYTES[2])))
         for release in range(tags - 1):
             own = [push.blob(name, _bytes(f"{number} {release} {i}", LAYER_BYTES[i])) for i in (3, 4)]
-            config = json.dumps({"created": f"2026-01-{release % 28 + 1:02d}T00:00:00Z", "os": "linux", "x": name})
+            config = json.dumps(
+                {
+                    "created": f"2026-01-{release % 28 + 1:02d}T00:00:00Z",
+                    "architecture": "amd64",
+                    "os": "linux",
+                    "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in (*shared, *own)]},
+                    # One of each layer: without it no registry converts the image for clients of the first schema.
+                    "history": [{"created_by": "COPY"}] * len(LAYER_BYTES),
+                    "x": f"{name} {release}",
+                }
+            )
             document = {
                 "schemaVersion": 2,
                 "mediaType": types["manifest"],
-                "config": {"mediaType": types["config"], **push.blob(name, f"{config}{release}".encode()[:-1] + b" ")},
+                "config": {"mediaType": types["config"], **push.blob(name, config.encode())},
                 "layers": [{"mediaType": types["layer"], **layer} for layer in (*shared, *own)],
             }
             names = [f"1.{release}.0", *(["latest"] if release == tags - 2 else [])]

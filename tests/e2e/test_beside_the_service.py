@@ -114,7 +114,7 @@ def test_a_short_schedule_runs_one_after_the_other_and_survives_a_registry_that_
     here, away = docker_registry(), docker_registry()
     configuration = '[server]\nlisten = ["127.0.0.1:0"]\n[defaults]\ncrawl_every = "10s"\n'
     for name, server in (("here", here), ("away", away)):
-        configuration += f'[[registry]]\nname = "{name}"\nurl = "{server.url}"\n'
+        configuration += server.section(name)
     away.stop()
     with hooks_only(tmp_path, configuration) as service:
         live = Live(tmp_path, service.database_url, here, configuration)

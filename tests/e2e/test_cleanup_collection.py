@@ -26,6 +26,7 @@ from regwarden.testing.content import BuiltManifest, Content, StoredManifest
 from regwarden.testing.images import artifact, image, image_config, index, real_layer
 from tests.cleanup_world import NAME, WAIVED, World, carry_out
 from tests.fixtures.distribution_servers import RegistryServer, StartRegistry
+from tests.gitlab_double.modes import ROOT
 from tests.live_registry import packed
 from tests.random_registries import (
     RandomRegistry,
@@ -140,6 +141,7 @@ def test_after_an_undo_a_collection_frees_nothing_of_what_was_there(start: Start
     assert missing_in(root, registry.content, tags_before) == []
 
 
+APP = f"{ROOT}app"
 BASE, OWN = packed("base"), packed("own")
 GOING, OTHER = image([BASE, OWN]), image([BASE, packed("other")])
 DOCUMENTS = artifact("application/example", [real_layer(GOING.payload)])
@@ -151,7 +153,7 @@ class Case:
 
     also: BuiltManifest
     stays: tuple[bytes | None, ...]
-    repository: str = "app"
+    repository: str = APP
     tag: str = ""
     is_also_removed: bool = False
     omitted: tuple[BuiltManifest, ...] = ()
@@ -167,7 +169,7 @@ CASES = {
     ),
     "an unknown index lists it": Case(index([GOING, OTHER]), (GOING.payload,)),
     "an index of another repository lists it and has it not": Case(
-        index([GOING, OTHER]), (GOING.payload,), repository="other", tag="sparse", omitted=(GOING,)
+        index([GOING, OTHER]), (GOING.payload,), repository=f"{ROOT}other", tag="sparse", omitted=(GOING,)
     ),
     "a layer of an artifact is the same document": Case(DOCUMENTS, (GOING.payload,), tag="documents"),
     "that artifact goes, too": Case(DOCUMENTS, (), tag="documents", is_also_removed=True),
@@ -178,14 +180,14 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_what_else_holds_content_is_taken_into_account(start: Start, name: str) -> None:
     case, content = CASES[name], Content()
-    content.repository("app").add(GOING, "going")
-    content.repository("app").add(OTHER, "other")
+    content.repository(APP).add(GOING, "going")
+    content.repository(APP).add(OTHER, "other")
     tags = (case.tag,) if case.tag else ()
     content.repository(case.repository).add(case.also, *tags, omit=[one.digest for one in case.omitted])
     world = start(RandomRegistry(content, ()))
     root = world.registry.root
     before = stored_bytes(root)
-    named = ["app:going", *([f"{case.repository}:{case.tag}"] if case.is_also_removed else [])]
+    named = [f"{APP}:going", *([f"{case.repository}:{case.tag}"] if case.is_also_removed else [])]
     with world.open() as inventory:
         inventory.crawl(NAME)
         arguments = PlanArguments(tags=named, waive=WAIVED, untagged_known=case.is_known)

@@ -13,12 +13,14 @@ from regwarden.testing.content import BuiltManifest, Content
 from regwarden.testing.images import image, image_config, index
 from tests.cleanup_world import NAME, World
 from tests.fixtures.distribution_servers import StartRegistry
+from tests.gitlab_double.modes import ROOT
 from tests.live_registry import packed, skopeo
 from tests.random_registries import RandomRegistry, lay_out, stored_bytes, stored_tags
 
 pytestmark = pytest.mark.e2e
 
 YOUNG = ("--waive", "min-age")
+OTHER = f"{ROOT}other"
 BOTH = ["docker_registry", "distribution3"]
 
 
@@ -34,7 +36,7 @@ GOING, STAYING = index([picture("going"), COMMON]), index([picture("staying"), C
 
 def build_content() -> Content:
     content = Content()
-    for name in ("team/app", "team/web", "other"):
+    for name in ("team/app", "team/web", OTHER):
         content.repository(name).add(OLD, "1.0")
         content.repository(name).add(NEW, "2.0", "latest")
     content.repository("team/app").add(GOING, "1.1")
@@ -123,10 +125,10 @@ def test_an_index_goes_with_its_own_platforms_and_the_other_stays_whole(world: W
 
 
 def test_a_digest_that_two_listed_repositories_share_goes_from_both(world: World) -> None:
-    everywhere = ("--repository", "team/app", "--repository", "team/web", "--repository", "other")
+    everywhere = ("--repository", "team/app", "--repository", "team/web", "--repository", OTHER)
     plan = world.plan(*everywhere, "--tag", "1.0", *YOUNG, "--untagged-known")
     assert world.apply(plan["id"])["results"] == {"done": 3}
-    assert [("1.0" in tags(world, name)) for name in ("team/app", "team/web", "other")] == [False] * 3
+    assert [("1.0" in tags(world, name)) for name in ("team/app", "team/web", OTHER)] == [False] * 3
     before = stored_bytes(world.registry.root)
     world.registry.collect_garbage()
     config, _, own_layer = OLD.blobs
@@ -140,7 +142,7 @@ def test_a_digest_that_another_repository_uses_is_left_alone_everywhere(world: W
     kept = world.ask("plan", "show", str(plan["id"]), "--verdicts", "--outcome", "keep")
     reasons = [reason for one in kept if one["tag"] == "1.0" for reason in one["reasons"]]
     assert [one["code"] for one in reasons] == ["shared", "shared"]
-    assert all("other" in one["detail"] for one in reasons)
+    assert all(OTHER in one["detail"] for one in reasons)
     world.tell("plan", "create", *listed, "--raise-intersecting-repository", status=1)
 
 

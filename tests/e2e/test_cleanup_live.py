@@ -21,7 +21,7 @@ import pytest
 from regwarden.library import Inventory
 from regwarden.testing.content import BuiltManifest
 from tests.cleanup_world import WAIVED
-from tests.live_registry import Live, live_registry, picture
+from tests.live_registry import TOLD_BY_GITLAB, Live, live_registry, picture
 from tests.random_registries import stored_tags
 from tests.serving import wait_for
 
@@ -30,17 +30,23 @@ pytestmark = pytest.mark.e2e
 FAILING = str(Path(__file__).parent / "failing_service.py")
 REPOSITORY = "team/app"
 GOING = "team/app:glob:old-*"
-# Which registry, and where the inventory is.
-SITES = [("docker_registry", ""), ("distribution3", ""), ("docker_registry", "postgresql_url")]
+# Which registry, and where the inventory is. What is raced is raced at each registry and in each database once; with
+# docker-registry and SQLite are the tests of ``one_live``.
+SITES = {
+    "2.8": ("docker_registry", ""),
+    "3.1": ("distribution3", ""),
+    "2.8-postgresql": ("docker_registry", "postgresql_url"),
+}
+RACED_SITES = ["3.1", "2.8-postgresql"]
 # Longer than the hasty service lets an event stand against a crawl.
 BEYOND_DOUBT_SECONDS = 1.5
 # Much less than the loop's own pause: it is an event that wakes it.
 SOON_SECONDS = 15.0
 
 
-@pytest.fixture(params=SITES, ids=["2.8", "3.1", "2.8-postgresql"])
+@pytest.fixture(params=SITES)
 def live(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Live]:
-    kind, database = request.param
+    kind, database = SITES[request.param]
     url, start = request.getfixturevalue(database) if database else "", request.getfixturevalue(kind)
     with live_registry(tmp_path, start, database_url=url, is_hasty=True) as live:
         yield live
@@ -225,6 +231,7 @@ def see_nothing_of_it(cleaner: Cleaner) -> None:
     live.becomes(True, lambda _: live.is_settled())
 
 
+@pytest.mark.parametrize("live", RACED_SITES, indirect=True)
 def test_what_is_pushed_while_it_is_removed_is_there_in_the_end(live: Live) -> None:
     cleaner = Cleaner(live)
     cleaner.push(old=20, new=12)
@@ -239,6 +246,7 @@ def test_what_is_pushed_while_it_is_removed_is_there_in_the_end(live: Live) -> N
                 if tag.replace("old", "again") in accepted or is_over.is_set():
                     continue
                 if sum("DELETE" in line for line in live.registry.access_log()) + 2 < int(tag.rpartition("-")[2]):
+                    time.sleep(0.001)
                     break
                 with suppress(urllib.error.HTTPError):
                     live.call("PUT", f"{REPOSITORY}/manifests/{tag.replace('old', 'again')}", built.payload,
@@ -316,14 +324,15 @@ def test_a_service_that_is_killed_while_it_applies_goes_on_without_a_second_effe
     assert deletion_count(one_live) == 5
     assert cleaner.has("again")
     one_live.becomes({**cleaner.expected("new"), "again": raced.digest}, tags)
-    assert one_live.differences() == {}
+    one_live.becomes({}, lambda _: one_live.differences(ignored=TOLD_BY_GITLAB))  # sizes are counted now and then
 
 
 def test_an_interrupted_command_ends_its_step_and_the_next_one_goes_on(one_live: Live) -> None:
     cleaner = Cleaner(one_live)
     cleaner.push(old=6, new=4)
     plan_id = cleaner.plan()
-    command = one_live.start_command("plan", "apply", plan_id, "--rate", "3")
+    # So slowly that it is still at it when the other two have been refused, also on a machine that has much else to do.
+    command = one_live.start_command("plan", "apply", plan_id, "--rate", "0.4")
     wait_for(lambda: "done" in cleaner.states(plan_id), command, seconds=30)
     refused = one_live.ask("plan", "apply", plan_id)
     assert (refused.exit_code, "database-busy" in refused.stderr) == (1, True)
@@ -341,6 +350,7 @@ def test_an_interrupted_command_ends_its_step_and_the_next_one_goes_on(one_live:
     assert cleaner.stored() == cleaner.expected("new")
 
 
+@pytest.mark.parametrize("live", RACED_SITES, indirect=True)
 def test_crawls_meanwhile_bring_nothing_back_and_find_nothing_missed(live: Live) -> None:
     cleaner = Cleaner(live)
     cleaner.push(old=12, new=8)

@@ -1,12 +1,13 @@
-"""Somebody pushes what is being deleted, hundreds of times, at a real registry: nothing it accepted stays lost."""
+"""Somebody pushes what is being deleted, image by image, at a real registry: nothing it accepted stays lost."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import aiohttp
@@ -25,11 +26,19 @@ from regwarden.testing.content import Blob, BuiltManifest
 from regwarden.testing.images import image, image_config, real_layer
 from tests.crawling import NAME
 from tests.flows.cleaning import QUICK, Cleanup, attached
+from tests.gitlab_double.modes import find_chosen_mode
 
 pytestmark = pytest.mark.e2e
 
-REPOSITORY_COUNT, IMAGE_COUNT = 8, 20
+# About half of the pushes meet their deletion: thirty and more races of each run.
+REPOSITORY_COUNT, IMAGE_COUNT = 8, 10
 SHARED = real_layer(b"a layer that all images share")
+
+
+@pytest.fixture(autouse=True)
+def _impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deletion that broke off is looked at as soon as the registry has told of who raced it: see ``let_race``."""
+    monkeypatch.setattr("regwarden.flows.apply_steps._PAUSE_SECONDS", 0.02)
 
 
 @dataclass
@@ -39,6 +48,7 @@ class Receiver:
     url: str = ""
     cleanup: Cleanup | None = None
     count: int = 0
+    pushed: set[tuple[str, str]] = field(default_factory=set)  # repository and tag
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.read()
@@ -53,6 +63,9 @@ class Receiver:
                 "body": body,
             }
             await self.cleanup.database.write(lambda connection: connection.execute(insert(deliveries), row))
+        for event in json.loads(body)["events"]:
+            if event["action"] == "push":
+                self.pushed.add((event["target"]["repository"], event["target"].get("tag", "")))
         return web.Response()
 
 
@@ -114,7 +127,7 @@ async def test_pushes_that_race_deletions_are_not_lost(kind: str, request: pytes
             receiver.cleanup = cleanup
             await cleanup.crawl()
             plan_id = await cleanup.save(cleanup.plan(cleanup.select(*(f"{one}:glob:old-*" for one in images))), "ann")
-            accepted = let_race(cleanup, session, server.url, images)
+            accepted = let_race(cleanup, session, server.url, images, receiver.pushed)
             report = await cleanup.apply(plan_id, replace(QUICK, linger_seconds=2, max_failures=1000))
             await settled(receiver)
             late = await cleanup.restore()
@@ -123,7 +136,7 @@ async def test_pushes_that_race_deletions_are_not_lost(kind: str, request: pytes
             # Many of them did lose something, or this would prove nothing.
             assert report.restored_count + late.restored_count >= 10
             lost = [name for name, built in accepted.items() if await read(session, server.url, name) != built.payload]
-            assert (len(accepted) > 100, lost) == (True, [])
+            assert (len(accepted) > 50, lost) == (True, [])
             await check_what_stays(cleanup, images)
             await settled(receiver)
             receiver.cleanup = None
@@ -147,7 +160,8 @@ async def test_without_notifications_a_crawl_brings_back_what_it_finds_dangling(
         await cleanup.read_all()
         found = await cleanup.restore()
         assert found.problems == ()
-        assert found.restored_count >= 3
+        # Behind a GitLab the ways are longer, and fewer of them meet.
+        assert found.restored_count >= (3 if find_chosen_mode() is None else 1)
         lost = {name for name, built in accepted.items() if await read(session, server.url, name) != built.payload}
         listed = {(one, tag) for one in images for tag in (await cleanup.others.list_tags(one)).tags}
         for name in sorted(lost & listed):  # where the two met within the tag's own folder not even a digest is left
@@ -158,9 +172,16 @@ async def test_without_notifications_a_crawl_brings_back_what_it_finds_dangling(
 
 
 def let_race(
-    cleanup: Cleanup, session: aiohttp.ClientSession, url: str, images: dict[str, dict[str, BuiltManifest]]
+    cleanup: Cleanup,
+    session: aiohttp.ClientSession,
+    url: str,
+    images: dict[str, dict[str, BuiltManifest]],
+    told: set[tuple[str, str]] | None = None,
 ) -> dict[tuple[str, str], BuiltManifest]:
-    """Push each manifest under a new tag within milliseconds of its deletion; what was accepted is filled in."""
+    """Push each manifest under a new tag within milliseconds of its deletion; what was accepted is filled in.
+
+    A deletion that broke off ends when the push is in ``told``, if anybody is told.
+    """
     chance = random.Random(7)
     by_digest = {
         (repository, built.digest): (tag, built) for repository, tags in images.items() for tag, built in tags.items()
@@ -181,11 +202,21 @@ def let_race(
         await asyncio.sleep(chance.random() * 0.008)
         try:
             return await delete(repository, digest)
+        except RegistryError:
+            await pushing
+            if told is not None and (repository, new) in accepted:
+                await asyncio.wait_for(become_known((repository, new), told), 20)
+            raise
         finally:
             await pushing
 
     cleanup.inventory.connector.delete_manifest = race  # type: ignore[method-assign]  # somebody works against us
     return accepted
+
+
+async def become_known(name: tuple[str, str], told: set[tuple[str, str]]) -> None:
+    while name not in told:
+        await asyncio.sleep(0.005)
 
 
 async def settled(receiver: Receiver) -> None:

@@ -48,6 +48,8 @@ def test_an_imported_configuration_serves_its_clients(tmp_path: Path, start_dire
         for text, changed in (
             ("127.0.0.1:5000", "127.0.0.1:0"),
             ("/etc/regwarden/registry-password", str(tmp_path / "password")),
+            # This registry has no GitLab.
+            ('kind = "gitlab"\ngitlab_url = "http://127.0.0.1"', ""),
             ("[ldap]", f'[ldap]\nca_bundle = "{directory.folder}/ca.crt"'),
             ("[compat.gitlab_registry_usage_rest]", "[compat.gitlab_registry_usage_rest]\nenabled = true"),
         ):

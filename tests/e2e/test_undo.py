@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -83,16 +82,6 @@ async def tag_map(services: Services) -> dict[str, tuple[str, bytes]]:
     return found
 
 
-def collect_garbage(registry) -> None:
-    subprocess.run(
-        [registry.program, "garbage-collect", registry.config_path],
-        check=True,
-        capture_output=True,
-        timeout=60,
-        env={"PATH": "/usr/bin:/bin", "OTEL_TRACES_EXPORTER": "none"},
-    )
-
-
 def pull(registry, tag: str, folder: Path, *, platform: str = "") -> None:
     os_, _, architecture = platform.partition("/")
     chosen = ("--override-os", os_, "--override-arch", architecture) if platform else ()
@@ -125,7 +114,7 @@ async def test_an_undo_restores_every_tag_and_every_platform_can_be_pulled(regis
 async def test_after_a_collection_it_refuses_and_names_what_is_gone(registry, services):
     plan_id = await removed(services)
     registry.stop()
-    collect_garbage(registry)
+    registry.collect()
     registry.start()
     report = await undone(services, plan_id)
     assert set(await tag_map(services)) == {"other", "twin"}
@@ -144,7 +133,7 @@ async def test_after_a_collection_what_lost_only_its_document_comes_back(registr
     before = await tag_map(services)
     plan_id = await removed(services, (APP, TWIN.digest, ("twin",)))
     registry.stop()
-    collect_garbage(registry)
+    registry.collect()
     registry.start()
     assert (await undone(services, plan_id)).state == "undone"
     assert await tag_map(services) == before
@@ -157,7 +146,7 @@ async def test_after_a_collection_blobs_of_another_repository_are_found_again(re
     before = await tag_map(services)
     plan_id = await removed(services, *EVERYTHING[:3])
     registry.stop()
-    collect_garbage(registry)
+    registry.collect()
     registry.start()
     report = await undone(services, plan_id)
     assert (report.failures, report.losses, report.state) == ((), (), "undone")
@@ -176,7 +165,7 @@ async def test_a_collection_beside_a_running_registry_is_seen(docker_registry, t
         await inventory.crawl()
         before = await tag_map(services)
         plan_id = await removed(services, (APP, TWIN.digest, ("twin",)), (APP, AMD.digest, ("amd",)))
-        collect_garbage(registry)  # and it runs on, with its cache
+        registry.collect()  # and it runs on, with its cache
         report = await undone(services, plan_id)
         assert [(one.code, one.digest) for one in report.failures] == [("restart-needed", str(TWIN.digest))]
         assert {one.digest for one in report.losses} == {str(AMD.digest)}
@@ -192,7 +181,7 @@ async def test_a_collection_beside_a_running_registry_is_seen(docker_registry, t
 async def test_the_operators_command_frees_what_was_expected(registry, services):
     await probe_deletion(services, NAME, APP)
     registry.stop()
-    collect_garbage(registry)  # to start clean
+    registry.collect()  # to start clean
     registry.start()
     plan_id = await removed(services)
     script = registry.config_path.with_name("collect.sh")
