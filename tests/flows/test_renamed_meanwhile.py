@@ -277,6 +277,14 @@ async def test_in_the_middle_of_a_large_repository(monkeypatch: pytest.MonkeyPat
         await world.becomes_exact()
 
 
+async def test_with_postgresql_it_is_the_same(monkeypatch: pytest.MonkeyPatch, postgresql_url: str) -> None:
+    monkeypatch.setattr(reading_flow, "CHUNK_TAG_COUNT", 2)
+    async with opened(postgresql_url, tag_count=10) as world:
+        act_after(monkeypatch, world, "fetch_manifest")
+        world.check_nothing_wrong(await world.read("crawl"))
+        await world.becomes_exact()
+
+
 @pytest.mark.parametrize("is_told_late", [False, True], ids=["before the end", "after the end"])
 async def test_what_was_published_before_the_event_came_is_read_again(
     world: World, monkeypatch: pytest.MonkeyPatch, is_told_late: bool

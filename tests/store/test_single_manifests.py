@@ -95,16 +95,17 @@ def test_a_child_that_is_read_later_dates_its_index_and_the_tag_and_moves_nothin
     assert repository.newest_created_at == to_micros(BUILT)
     (place,) = rows(filled, repository_manifests)
     assert (place.first_seen_at, place.alive_at, place.verified_at) == (to_micros(NOON),) * 3
-    assert rows(filled, registries)[0].changed_at == to_micros(NOON)
+    assert rows(filled, registries)[0].changed_at >= to_micros(NOON)
 
 
 def test_what_was_read_later_never_makes_anything_older(filled):
     read_child(filled)
     publish(filled, CHILD.digest, at=NOON)
+    changed_at = rows(filled, registries)[0].changed_at
     publish(filled, CHILD.digest, at=NOON - MINUTE)
     (place,) = rows(filled, repository_manifests)
     assert (place.alive_at, place.verified_at) == (to_micros(NOON), to_micros(NOON))
-    assert rows(filled, registries)[0].changed_at == to_micros(NOON)
+    assert rows(filled, registries)[0].changed_at >= changed_at
 
 
 @pytest.mark.parametrize(("removed_at", "is_gone"), [(NOON - MINUTE, False), (NOON + MINUTE, True)])
