@@ -13,11 +13,11 @@ import pytest
 from regwarden.registries.api import Removal
 from regwarden.testing.content import BuiltManifest
 from tests.behind_gitlab import starting
-from tests.e2e import test_cleanup_live, test_live_inventory
+from tests.e2e import test_cleanup_live
 from tests.e2e.test_cleanup_races import Receiver, fill, picture, push, read, receiving, settled
 from tests.fixtures.distribution_servers import StartRegistry
 from tests.flows.cleaning import QUICK, Cleanup, attached
-from tests.gitlab_double.modes import MODES, Mode, find_chosen_mode
+from tests.gitlab_double.modes import Mode, find_chosen_mode
 from tests.live_registry import live_registry
 
 pytestmark = [
@@ -27,13 +27,8 @@ pytestmark = [
 NAME, TAGS = "team/app", [f"old-{number}" for number in range(24)]
 
 
-def test_the_inventory_follows_the_events(tmp_path: Path) -> None:
-    story = test_live_inventory.test_the_inventory_follows_the_events_and_equals_a_fresh_crawl_also_after_a_restart
-    with starting(tmp_path, "database") as start, live_registry(tmp_path, start, is_hasty=True) as live:
-        story(live)
-
-
-@pytest.mark.parametrize("mode", MODES)
+# With the database: test_gitlab_cleanup. Events in each mode: test_gitlab_events.
+@pytest.mark.parametrize("mode", ["files", "plain"])
 def test_a_plan_is_made_applied_taken_back_and_finished(mode: Mode, tmp_path: Path) -> None:
     story = test_cleanup_live.test_a_plan_is_made_applied_taken_back_and_finished_beside_the_service
     with starting(tmp_path, mode) as start, live_registry(tmp_path, start, is_hasty=True) as live:

@@ -20,16 +20,18 @@ from regwarden.registries.client.limits import Limits
 from regwarden.store import publishing
 from regwarden.store.event_schema import drifts
 from regwarden.store.rereads import DueReread, Reread, due_rereads, list_rereads, note_rereads
-from regwarden.store.schema import crawl_problems, crawls, repositories, repository_blobs, tags
+from regwarden.store.schema import crawl_problems, crawls, manifests, repositories, repository_blobs, tags
+from regwarden.store.times import to_micros
 from regwarden.testing.behaviour import Fault
 from regwarden.testing.content import Content
-from regwarden.testing.images import image, layer
+from regwarden.testing.images import image, image_config, layer
 from regwarden.testing.server import SampleRegistry
 from tests.crawling import NAME, Inventory, open_inventory
 from tests.flows.noting import note, pushed
 
 OLD, NEW, OTHER = "team/old/app", "team/new/app", "team/other"
 WAYS = ("crawl", "reread")
+BUILT = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 class Clock:
@@ -321,6 +323,27 @@ async def test_what_was_published_before_the_event_came_is_read_again(
         assert [row["kind"] for row in world.inventory.rows(select(drifts))] == []
     assert dict(app.tags) == missing
     await world.becomes_exact()
+
+
+@pytest.mark.parametrize("is_too_late", [False, True], ids=["while it is read", "before it is asked for"])
+async def test_a_single_manifest_whose_config_was_not_there_any_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_too_late: bool
+) -> None:
+    newer = image([layer("newer", 10)], image_config(created=BUILT))
+    world.content.repository(OLD).add(newer, "2.0")
+    await note(world.inventory, [pushed(world.inventory, OLD, newer, "2.0")])
+    due = await world.due(of_manifests=True)
+    assert [row.repository for row in due] == [OLD]
+    if is_too_late:
+        await world.rename()
+    act_after(monkeypatch, world, "fetch_manifest")
+    await read_manifests(world.services(), world.target(), due)
+    await world.reread()
+    times = select(manifests.c.created_at).where(manifests.c.digest == newer.digest.to_bytes())
+    assert world.inventory.rows(times) == [{"created_at": to_micros(BUILT)}]
+    assert OLD not in world.names()
+    assert world.waiting() == set()
+    assert world.inventory.rows(select(crawl_problems)) == []
 
 
 async def test_what_was_to_be_read_under_the_old_name_is_read_under_the_new_one(world: World) -> None:

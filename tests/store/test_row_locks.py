@@ -141,7 +141,11 @@ UNITS: Final[dict[str, Callable[[Database], object]]] = {
         partial(
             publish_manifests,
             reading=SingleReading(
-                registry_id=1, repository=NAMES[2], at=START, here=frozenset({Digest.parse(digest_of(1))})
+                registry_id=1,
+                repository=NAMES[2],
+                naming=Naming(1, START),
+                at=START,
+                here=frozenset({Digest.parse(digest_of(1))}),
             ),
         )
     ),

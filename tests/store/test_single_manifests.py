@@ -14,6 +14,7 @@ from regwarden.core.oci.digests import Digest
 from regwarden.core.oci.manifests import parse_manifest
 from regwarden.store.contents import ManifestContent, save_contents
 from regwarden.store.database import Database
+from regwarden.store.inventory import Naming
 from regwarden.store.schema import (
     crawl_problems,
     manifests,
@@ -65,6 +66,7 @@ def publish(database, *here, at=NOON, examined=None, problems=(), repository="ap
     reading = SingleReading(
         registry_id=1,
         repository=repository,
+        naming=Naming(1, at),
         at=at,
         here=frozenset(here),
         examined=frozenset(here if examined is None else examined),

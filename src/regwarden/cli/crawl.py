@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from regwarden.cli.credentials import gitlab_options
 from regwarden.cli.failures import PARTLY_DONE, report_error
+from regwarden.cli.gitlab_options import gitlab_options
 from regwarden.cli.invocation import Invocation, RegwardenCommand, pass_invocation
 from regwarden.cli.output import Format
 from regwarden.errors import InputError, RegwardenError

@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from regwarden.errors import InputError
 from regwarden.settings_sources import read_secret_file
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def gitlab_options(command: Command) -> Command:
-    """The options that say that a registry is one of a GitLab, and what of it is meant."""
-    options = (
-        click.option("--gitlab", "gitlab_url", metavar="URL", help="It is the registry of the GitLab at URL."),
-        click.option(
-            "--gitlab-group", "gitlab_groups", multiple=True, metavar="GROUP", help="Read this group of it. Repeatable."
-        ),
-        click.option(
-            "--gitlab-project",
-            "gitlab_projects",
-            multiple=True,
-            metavar="PROJECT",
-            help="Read this project of it. Repeatable.",
-        ),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def reach_arguments(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from regwarden.cli.credentials import read_token
 from regwarden.cli.invocation import Invocation, RegwardenCommand, pass_invocation
 from regwarden.cli.output import Format
 
@@ -35,6 +34,7 @@ def configure(invocation: Invocation, url: str, *, password_stdin: bool, **optio
       regwarden gitlab configure https://gitlab.example.com --password-file gitlab-token
       regwarden gitlab configure https://gitlab.example.com --password-file gitlab-token --group team
     """
+    from regwarden.cli.credentials import read_token
     from regwarden.settings import Secret, check_registry_name, parse_registry_url, registry_name_of
     from regwarden.wiring import find_gitlab, run_async
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from regwarden.cli.credentials import gitlab_options
+from regwarden.cli.gitlab_options import gitlab_options
 from regwarden.cli.invocation import Invocation, RegwardenGroup, pass_invocation
 from regwarden.cli.listing import registry_list_options, run_list
 from regwarden.cli.output import Format

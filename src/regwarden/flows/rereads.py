@@ -25,6 +25,8 @@ from regwarden.flows.services import Services
 from regwarden.registries.api import FetchedManifest
 from regwarden.store.contents import find_manifests
 from regwarden.store.crawl_times import load_unread_repositories
+from regwarden.store.inventory import Naming
+from regwarden.store.naming import load_naming
 from regwarden.store.rereads import (
     DueReread,
     Reread,
@@ -82,7 +84,10 @@ async def read_manifests(services: Services, target: RereadTarget, due: Sequence
 
     Raises ``StoreError`` only; the rows are then due again as soon as they are released.
     """
-    taken = await services.database.write(lambda connection: take_rereads(connection, due, services.now()))
+    at = services.now()
+    taken, naming = await services.database.write(
+        lambda connection: (take_rereads(connection, due, at), load_naming(connection, target.registry_id, at))
+    )
     by_repository: dict[str, list[DueReread]] = {}
     for row in taken:
         by_repository.setdefault(row.repository, []).append(row)
@@ -90,7 +95,7 @@ async def read_manifests(services: Services, target: RereadTarget, due: Sequence
     readings: dict[str, Reading] = {}
 
     async def read(name: str) -> None:
-        readings[name] = await _Repository(services, target, name, slots).read(by_repository[name])
+        readings[name] = await _Repository(services, target, naming, name, slots).read(by_repository[name])
 
     try:
         # Repositories have slots of their own: one that waits for its requests must not keep them from being sent.
@@ -149,9 +154,12 @@ def _is_worth_trying(row: DueReread, state: str) -> bool:
 class _Repository:
     """Manifests of one repository, read by digest."""
 
-    def __init__(self, services: Services, target: RereadTarget, name: str, slots: asyncio.Semaphore) -> None:
+    def __init__(
+        self, services: Services, target: RereadTarget, naming: Naming, name: str, slots: asyncio.Semaphore
+    ) -> None:
         self._services = services
         self._target = target
+        self._naming = naming
         self._name = name
         self._context = AbsorbingContext(
             connector=services.connectors[target.registry.name],
@@ -180,6 +188,7 @@ class _Repository:
         reading = SingleReading(
             registry_id=self._target.registry_id,
             repository=self._name,
+            naming=self._naming,
             at=at,
             here=frozenset(findings.here),
             examined=frozenset(findings.examined),

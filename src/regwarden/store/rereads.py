@@ -97,10 +97,16 @@ def next_reread_at(connection: Connection, registry_id: int, *, of_manifests: bo
 
 
 def take_rereads(connection: Connection, due: Sequence[DueReread], now: datetime) -> list[DueReread]:
-    """Put rows aside while they are worked on. What is noted again meanwhile becomes due again and is not settled."""
+    """Put rows aside while they are worked on. What is noted again meanwhile becomes due again and is not settled.
+
+    Returns those that are still there: what was renamed is noted under another name.
+    """
     until = now + _TAKEN
     _set(connection, due, due_at=to_micros(until))
-    return [replace(row, taken_until=until) for row in due]
+    there: set[int] = set()
+    for chunk in chunked([row.id for row in due]):
+        there.update(connection.execute(select(rereads.c.id).where(rereads.c.id.in_(chunk))).scalars())
+    return [replace(row, taken_until=until) for row in due if row.id in there]
 
 
 def settle_reread(connection: Connection, taken: Sequence[DueReread]) -> None:

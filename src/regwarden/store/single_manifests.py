@@ -19,6 +19,8 @@ from regwarden.store.bulk import Join, bulk_ids, bulk_join
 from regwarden.store.chunks import chunked
 from regwarden.store.contents import date_indexes, date_tags
 from regwarden.store.existence import Touched, refresh_existence
+from regwarden.store.inventory import Naming
+from regwarden.store.naming import discard_renamed, hold_repository
 from regwarden.store.problems import Replacement, load_problem_ids, write_problems
 from regwarden.store.schema import manifests, registries, repositories, repository_manifests, tags
 from regwarden.store.times import to_micros
@@ -31,11 +33,12 @@ class SingleReading:
     """Manifests of one repository that were asked for by digest; ``at`` is when the first request was sent.
 
     ``here`` are those that exist in it, with all that they lead to; ``examined`` those that problems were looked for
-    in again.
+    in again. ``naming`` is of when it was known that ``repository`` was to be asked.
     """
 
     registry_id: int
     repository: str
+    naming: Naming
     at: datetime
     here: frozenset[Digest]
     examined: frozenset[Digest] = frozenset()
@@ -66,15 +69,11 @@ def load_deleted_manifests(
 def publish_manifests(connection: Connection, reading: SingleReading) -> bool:
     """Take a reading into the inventory. The content of its manifests must have been kept before.
 
-    Returns ``False``, and takes nothing, if no repository is called so: it was renamed in the meantime, and what was to
-    be read is noted under its new name.
+    Returns ``False``, and takes nothing, if no repository is called so, or if it was renamed in the meantime. Then it is
+    read as a whole under its new name: content may have been kept of which something was not there any more.
     """
-    repository_id = connection.execute(
-        select(repositories.c.id)
-        .where(repositories.c.registry_id == reading.registry_id, repositories.c.name == reading.repository)
-        .with_for_update(key_share=True)
-    ).scalar()
-    if repository_id is None:
+    repository_id = hold_repository(connection, reading.naming, reading.repository)
+    if discard_renamed(connection, reading.naming, reading.repository) or repository_id is None:
         return False
     at = to_micros(reading.at)
     here = [digest.to_bytes() for digest in sorted(reading.here)]
