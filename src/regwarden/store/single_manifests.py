@@ -69,8 +69,8 @@ def load_deleted_manifests(
 def publish_manifests(connection: Connection, reading: SingleReading) -> bool:
     """Take a reading into the inventory. The content of its manifests must have been kept before.
 
-    Returns ``False``, and takes nothing, if no repository is called so, or if it was renamed in the meantime. Then it is
-    read as a whole under its new name: content may have been kept of which something was not there any more.
+    Returns ``False``, and takes nothing, if no repository is called so, or if it was renamed in the meantime. Then it
+    is read as a whole under its new name: content may have been kept of which something was not there any more.
     """
     repository_id = hold_repository(connection, reading.naming, reading.repository)
     if discard_renamed(connection, reading.naming, reading.repository) or repository_id is None:
