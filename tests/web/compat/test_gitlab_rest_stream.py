@@ -70,8 +70,8 @@ async def test_parts_are_small_and_have_no_length(rest: GitlabRest, monkeypatch:
     largest = [0]
     read = Database.read
 
-    async def watched(self: Database, work: Any) -> Any:
-        part = await read(self, work)
+    async def watched(self: Database, work: Any, **options: Any) -> Any:
+        part = await read(self, work, **options)
         found = part[1] if isinstance(part, tuple) else part
         largest[0] = max(largest[0], len(found) if isinstance(found, bytes) else 0)
         return part
