@@ -12,6 +12,7 @@ pytest_plugins = [
     "tests.fixtures.distribution_servers",
     "tests.fixtures.gitlab_servers",
     "tests.fixtures.postgresql",
+    "tests.fixtures.schema",
 ]
 
 # How long one example takes depends on what else the machine does; each test as a whole has its time limit.

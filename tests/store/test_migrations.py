@@ -22,6 +22,12 @@ from regwarden.store.schema import blobs, installation
 TABLES = (plans, tokens, allow_entries, projects)  # their modules add to the schema by being imported
 
 
+@pytest.fixture(autouse=True)
+def each_is_real(monkeypatch):
+    """Elsewhere a fresh file is given the schema of the first one."""
+    monkeypatch.setattr(migrations, "_upgrade", migrations._upgrade.__wrapped__)  # type: ignore[attr-defined]  # see tests.fixtures.schema
+
+
 def set_version(connection, version: str) -> None:
     connection.execute(text(f"UPDATE {migrations.VERSION_TABLE} SET version_num = :version"), {"version": version})
 
