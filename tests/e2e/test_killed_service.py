@@ -40,7 +40,7 @@ from tests.notifications import apply_all, envelope, push, state_of, store_bodie
 from tests.registry_senders import Senders, traffic
 from tests.serving import Service, hooks_only, wait_for
 
-KILL_COUNT = int(os.environ.get("REGWARDEN_KILLS", "8"))
+KILL_COUNT = int(os.environ.get("REGWARDEN_KILLS", "6"))
 LAUNCHER = Path(__file__).with_name("failing_service.py")
 SECRET = "a-secret-of-the-tests"
 URL = "http://127.0.0.1:9"  # nothing listens there
