@@ -27,7 +27,7 @@ pytestmark = [
 NAME, TAGS = "team/app", [f"old-{number}" for number in range(24)]
 
 
-# With the database: test_gitlab_cleanup. A plain registry: as test_cleanup_live. Events in each mode: test_gitlab_events.
+# With the database: test_gitlab_cleanup. A plain registry: test_cleanup_live. Events: test_gitlab_events.
 @pytest.mark.parametrize("mode", ["files"])
 def test_a_plan_is_made_applied_taken_back_and_finished(mode: Mode, tmp_path: Path) -> None:
     story = test_cleanup_live.test_a_plan_is_made_applied_taken_back_and_finished_beside_the_service
